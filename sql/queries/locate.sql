@@ -1,0 +1,15 @@
+-- outbox.locate: the position that the log gave to a number of a stream.
+--
+-- Called by:  outbox::log, to see whether a position found in Redis is one of ours.
+-- Locks:      none beyond those of any select.
+-- Parameters: $1 stream, $2 number.
+-- Returns:    the milliseconds of that position; no row if the log does not have the number.
+select b.ms
+from (
+    select ms, first_n from outbox.batch
+    where stream = $1 and last_n >= $2 order by last_n limit 1
+) b
+where b.first_n <= $2
+union all
+select s.head_ms from outbox.stream s where s.name = $1 and s.head_n = $2 and s.head_n > 0
+limit 1

@@ -1,0 +1,17 @@
+-- outbox.scrub: rows of the next ids that are not in the log although every transaction that could
+-- have drawn such an id has ended and been sealed.
+--
+-- Called by:  outbox::scrub, in the background, every few seconds.
+-- Locks:      none beyond those of any select.
+-- Parameters: $1 from (exclusive), $2 to (inclusive).
+-- Returns:    ids that the fast path missed; it should return none.
+select e.id
+from outbox.entry e
+where e.id > $1 and e.id <= $2
+  and not exists (
+      select
+      from outbox.batch b
+      where int8range(b.first_id, b.last_id, '[]') @> e.id and b.stream = e.stream and e.id = any (b.ids)
+  )
+order by e.id
+limit 10000

@@ -1,0 +1,7 @@
+-- outbox.settled: has every transaction ended that was in progress when the wake flag was set?
+--
+-- Called by:  outbox::wake, while the relay settles down to sleep.
+-- Locks:      none.
+-- Parameters: $1 the xid of the transaction that set the flag.
+-- Returns:    true if no older transaction is in progress.
+select pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8 as settled

@@ -1,0 +1,74 @@
+//! One error type: what happened, what caused it, and whether trying again can help.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What an error means for the one who gets it. Policy depends on this and on nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or the environment is wrong: exit 64.
+    Usage,
+    /// A server answered, and its answer needs a person: a wrong password, a missing schema, a
+    /// Redis that belongs to another outbox. At start it ends the program.
+    Refused,
+    /// A server cannot be reached, or failed in a way that passes: try again later.
+    Unavailable,
+    /// Another relay has taken the lease over: what this one holds in memory is no longer true.
+    Superseded,
+    /// The program met something that it believes to be impossible.
+    Internal,
+}
+
+/// An error with its kind, a sentence for people, and its cause. Never contains a secret.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    context: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without a cause of its own.
+    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
+        Self { kind, context: context.into(), source: None }
+    }
+
+    /// An error that another one caused.
+    pub fn caused_by(
+        kind: Kind,
+        context: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self { kind, context: context.into(), source: Some(source.into()) }
+    }
+
+    /// What it means for the caller.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// The whole chain in one line, each cause after a colon.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)?;
+        let mut shown = self.context.clone();
+        let mut cause: Option<&(dyn StdError + 'static)> =
+            self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some libraries repeat their source in their own text.
+            if !shown.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            shown = text;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {}

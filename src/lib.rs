@@ -1,0 +1,11 @@
+//! outbox-relay
+pub mod batch;
+pub mod entry;
+pub mod error;
+pub mod failpoint;
+pub mod outbox;
+pub mod position;
+pub mod relay;
+pub mod retry;
+pub mod sandbox;
+pub mod stream;

@@ -1,0 +1,284 @@
+//! Connections to Postgres: how they are made, what is checked first, and errors in words.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+use crate::error::{Error, Kind, Result};
+
+/// A host that does not answer is given up after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A statement that the server does not finish is cancelled by the server after this long.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A lock that others do not release is given up after this long, so that the relay never stands
+/// in the queue before somebody's DDL for longer.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that answers no keepalive is given up within about this long.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Waited for an answer before the connection is dropped: a little longer than the server's own
+/// bound, so that the server's clearer error wins where it can.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
+
+/// Where Postgres is. Cloning is cheap; no connection is made before it is asked for.
+#[derive(Clone, Debug)]
+pub struct Database {
+    config: Arc<Config>,
+}
+
+impl Database {
+    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`.
+    ///
+    /// # Errors
+    /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            Error::new(Kind::Usage, cause.unwrap_or_else(|| "is not a Postgres URL".to_owned()))
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(Error::new(Kind::Usage, "names no host"));
+        }
+        if config.get_user().is_none() {
+            return Err(Error::new(Kind::Usage, "names no user"));
+        }
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(Error::new(Kind::Usage, "asks for TLS, which this version cannot speak yet"));
+        }
+        config
+            .connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT))
+            .keepalives(true)
+            .keepalives_idle(SILENCE / 3)
+            .keepalives_interval(SILENCE / 3)
+            .keepalives_retries(2)
+            .tcp_user_timeout(SILENCE);
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// Host, port and database, for messages. Never the password.
+    pub fn name(&self) -> String {
+        use tokio_postgres::config::Host;
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+        };
+        let port = self.config.get_ports().first().unwrap_or(&5432);
+        let user = self.config.get_user().unwrap_or_default();
+        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or(user))
+    }
+
+    /// Opens one connection, named `outbox-relay <purpose>` in `pg_stat_activity`.
+    ///
+    /// # Errors
+    /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
+    pub async fn connect(&self, purpose: &str) -> Result<Connection> {
+        let mut config = Config::clone(&self.config);
+        config.application_name(format!("outbox-relay {purpose}"));
+        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, config.connect(NoTls));
+        let (client, connection) = connecting
+            .await
+            .map_err(|_| self.unreachable("it did not answer"))?
+            .map_err(|error| self.connect_error(error))?;
+        let connection = Connection::drive(client, connection);
+        let settings = format!(
+            "set statement_timeout = {}; set lock_timeout = {}; \
+             set idle_in_transaction_session_timeout = {}; set search_path = pg_catalog; set jit = off",
+            STATEMENT_TIMEOUT.as_millis(),
+            LOCK_TIMEOUT.as_millis(),
+            STATEMENT_TIMEOUT.as_millis(),
+        );
+        connection.batch(&settings).await?;
+        Ok(connection)
+    }
+
+    /// Connections for reading the log, at most `size`, made when they are needed.
+    ///
+    /// # Errors
+    /// `Internal` if the pool cannot be built.
+    pub fn pool(&self, size: usize) -> Result<Pool> {
+        let mut config = Config::clone(&self.config);
+        config.application_name("outbox-relay log");
+        config.options(format!(
+            "-c statement_timeout={} -c lock_timeout={} -c search_path=pg_catalog -c jit=off",
+            STATEMENT_TIMEOUT.as_millis(),
+            LOCK_TIMEOUT.as_millis()
+        ));
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        Pool::builder(Manager::from_config(config, NoTls, recycling))
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(ANSWER_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .build()
+            .map_err(|error| Error::caused_by(Kind::Internal, "no pool of connections", error))
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::new(Kind::Unavailable, format!("cannot reach Postgres at {}: {why}", self.name()))
+    }
+
+    fn connect_error(&self, error: tokio_postgres::Error) -> Error {
+        let name = self.name();
+        let user = self.config.get_user().unwrap_or_default().to_owned();
+        match error.code() {
+            Some(code)
+                if *code == SqlState::INVALID_PASSWORD
+                    || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
+            {
+                let context = format!(
+                    "Postgres at {name} does not let {user:?} in; check user and password in DATABASE_URL"
+                );
+                Error::caused_by(Kind::Refused, context, error)
+            }
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
+                let context =
+                    format!("Postgres at {name} has no such database; check DATABASE_URL");
+                Error::caused_by(Kind::Refused, context, error)
+            }
+            None if error.to_string().contains("password missing") => Error::new(
+                Kind::Refused,
+                format!("Postgres at {name} wants a password for {user:?}; DATABASE_URL has none"),
+            ),
+            _ => Error::caused_by(
+                Kind::Unavailable,
+                format!("cannot connect to Postgres at {name}"),
+                error,
+            ),
+        }
+    }
+}
+
+/// One connection and the task that drives it. Dropping it closes it; a statement that is still
+/// running then is not undone.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    woken: Arc<Notify>,
+    warned: Arc<AtomicBool>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    fn drive<S, T>(client: Client, mut connection: tokio_postgres::Connection<S, T>) -> Self
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let woken = Arc::new(Notify::new());
+        let warned = Arc::new(AtomicBool::new(false));
+        let (bell, warning) = (woken.clone(), warned.clone());
+        let driver = tokio::spawn(async move {
+            let next = |cx: &mut std::task::Context<'_>| connection.poll_message(cx);
+            let mut messages = std::pin::pin!(futures_util::stream::poll_fn(next));
+            use futures_util::StreamExt as _;
+            while let Some(Ok(message)) = messages.next().await {
+                match message {
+                    AsyncMessage::Notification(_) => bell.notify_one(),
+                    // A commit whose wait for a synchronous standby was cancelled succeeds with a
+                    // warning: it is not durable where it was promised to be.
+                    AsyncMessage::Notice(notice) if notice.code() == &SqlState::WARNING => {
+                        warning.store(true, Ordering::Release);
+                    }
+                    _ => {}
+                }
+            }
+            bell.notify_one();
+        });
+        Self { client, woken, warned, driver }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A NOTIFY has come, or the connection has ended.
+    pub(super) async fn notified(&self) {
+        self.woken.notified().await;
+    }
+
+    /// The server sent a warning since the last call.
+    pub(super) fn take_warning(&self) -> bool {
+        self.warned.swap(false, Ordering::AcqRel)
+    }
+
+    /// The connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn batch(&self, sql: &str) -> Result<()> {
+        answer(self.client.batch_execute(sql)).await
+    }
+
+    pub(super) async fn prepare(&self, sql: &str) -> Result<tokio_postgres::Statement> {
+        answer(self.client.prepare(sql)).await
+    }
+
+    /// A seal must be durable when its commit returns, whatever the server's default says.
+    pub(super) async fn commit_durably(&self) -> Result<()> {
+        self.batch(
+            "select set_config('synchronous_commit', 'on', false) \
+             where current_setting('synchronous_commit') not in ('on', 'remote_apply')",
+        )
+        .await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Waits for an answer of Postgres, bounded, with the error in words.
+pub(super) async fn answer<T>(
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(result) => result.map_err(statement_error),
+        Err(_) => Err(Error::new(
+            Kind::Unavailable,
+            format!("Postgres did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+/// What a failed statement means.
+pub(super) fn statement_error(error: tokio_postgres::Error) -> Error {
+    let Some(db) = error.as_db_error() else {
+        return Error::caused_by(Kind::Unavailable, "lost the connection to Postgres", error);
+    };
+    let code = db.code().clone();
+    // The outer Display says only "db error"; the inner one has the server's sentence.
+    let said = format!("{} (SQLSTATE {})", db.message(), code.code());
+    if code == SqlState::UNDEFINED_TABLE
+        || code == SqlState::INVALID_SCHEMA_NAME
+        || code == SqlState::UNDEFINED_FUNCTION
+        || code == SqlState::UNDEFINED_COLUMN
+    {
+        let context = format!("the outbox schema is missing or old: {said}; run `outbox-relay migrate`");
+        Error::new(Kind::Refused, context)
+    } else if code == SqlState::INSUFFICIENT_PRIVILEGE {
+        let context = format!(
+            "Postgres refuses a right: {said}; grant the relay's rights with \
+             `outbox-relay migrate --relay-role ROLE` as the owner of the schema"
+        );
+        Error::new(Kind::Refused, context)
+    } else if code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        let context = format!("Postgres is read-only: {said}; DATABASE_URL must name the primary");
+        Error::new(Kind::Refused, context)
+    } else if code == SqlState::T_R_DEADLOCK_DETECTED || code == SqlState::LOCK_NOT_AVAILABLE {
+        Error::new(Kind::Unavailable, format!("Postgres could not get a lock: {said}"))
+    } else {
+        Error::new(Kind::Unavailable, format!("Postgres says: {said}"))
+    }
+}

@@ -1,0 +1,380 @@
+//! The log: sealed batches, written once, marked when Redis has them, read again when it lost them.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use super::connect::{Connection, answer, statement_error};
+use super::cursor::{Cursor, Snapshot};
+use super::find::Names;
+use super::lease::{Term, superseded};
+use super::streams::{Head, StateChange};
+use crate::batch::{Batch, Mark};
+use crate::entry::Entry;
+use crate::error::{Error, Kind, Result};
+use crate::position::Position;
+
+/// Writes the log, on a connection of its own. Each write names the term's token.
+#[derive(Debug)]
+pub struct Log {
+    connection: Connection,
+    term: Term,
+    seal: Statement,
+    mark: Statement,
+    mark_through: Statement,
+    unmark: Statement,
+    set_state: Statement,
+    settle_phantoms: Statement,
+}
+
+/// What one transaction seals.
+#[derive(Debug)]
+pub struct Seal<'a> {
+    /// Its number: one more than the last.
+    pub seal: i64,
+    /// How far rows have been found once it is sealed.
+    pub cursor: &'a Cursor,
+    /// What it seals. May be empty only if nothing but marks is written.
+    pub batches: &'a [Batch],
+    /// Streams that never had an entry before.
+    pub new_streams: &'a [Arc<str>],
+    /// Earlier batches that are known to be in Redis.
+    pub marks: &'a [Mark],
+}
+
+impl Log {
+    /// Prepares to write in `term`.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn new(connection: Connection, term: Term) -> Result<Self> {
+        connection.commit_durably().await?;
+        let seal = connection.prepare(include_str!("../../sql/queries/seal.sql")).await?;
+        let mark = connection.prepare(include_str!("../../sql/queries/mark.sql")).await?;
+        let mark_through =
+            connection.prepare(include_str!("../../sql/queries/mark_through.sql")).await?;
+        let unmark = connection.prepare(include_str!("../../sql/queries/unmark.sql")).await?;
+        let set_state = connection.prepare(include_str!("../../sql/queries/set_state.sql")).await?;
+        let settle_phantoms =
+            connection.prepare(include_str!("../../sql/queries/settle_phantoms.sql")).await?;
+        Ok(Self { connection, term, seal, mark, mark_through, unmark, set_state, settle_phantoms })
+    }
+
+    /// Seals: when this returns, the positions of the batches are fixed for good.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's, and nothing was sealed. After any other error it is
+    /// unknown whether it was sealed; the next term finds out.
+    pub async fn seal(&self, seal: Seal<'_>) -> Result<()> {
+        let mut columns = BatchColumns::default();
+        seal.batches.iter().for_each(|batch| columns.push(batch));
+        let marks = MarkColumns::new(seal.marks);
+        let names: Vec<&str> = seal.new_streams.iter().map(|name| &**name).collect();
+        let target = seal.cursor.window.as_ref().map(|(snapshot, _)| snapshot.as_str());
+        let through = seal.cursor.window.as_ref().map(|(_, through)| *through);
+        let base = seal.cursor.base.as_str();
+        let parameters: [&(dyn ToSql + Sync); 17] = [
+            &self.term.token,
+            &seal.seal,
+            &base,
+            &target,
+            &through,
+            &seal.cursor.high,
+            &columns.streams,
+            &columns.first_n,
+            &columns.last_n,
+            &columns.ms,
+            &columns.lower,
+            &columns.upper,
+            &columns.ids,
+            &names,
+            &marks.seals,
+            &marks.streams,
+            &marks.last_n,
+        ];
+        self.fenced(&self.seal, &parameters).await?;
+        if self.connection.take_warning() {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "Postgres committed a seal with a warning, so it may not be on its standbys yet",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Marks batches dispatched.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's.
+    pub async fn mark(&self, marks: &[Mark]) -> Result<()> {
+        let columns = MarkColumns::new(marks);
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&self.term.token, &columns.seals, &columns.streams, &columns.last_n];
+        self.fenced(&self.mark, &parameters).await
+    }
+
+    /// Marks all batches of streams dispatched whose last number is in `after..=through`.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's.
+    pub async fn mark_through(&self, reached: &[Reached]) -> Result<()> {
+        let streams: Vec<&str> = reached.iter().map(|reached| &*reached.stream).collect();
+        let after: Vec<i64> = reached.iter().map(|reached| reached.after as i64).collect();
+        let through: Vec<i64> = reached.iter().map(|reached| reached.through as i64).collect();
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.term.token, &streams, &after, &through];
+        self.fenced(&self.mark_through, &parameters).await
+    }
+
+    /// Records entries found in Redis whose rows Postgres lost, and lets the stream go on at `last`.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's.
+    pub async fn settle_phantoms(
+        &self,
+        stream: &str,
+        last: Position,
+        phantoms: &[Phantom],
+    ) -> Result<()> {
+        let ids: Vec<String> = phantoms.iter().map(|p| p.position.to_string()).collect();
+        let events: Vec<&str> = phantoms.iter().map(|p| p.event_id.as_str()).collect();
+        let fields: Vec<&serde_json::Value> = phantoms.iter().map(|p| &p.fields).collect();
+        let (ms, n) = (last.ms as i64, last.n as i64);
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&self.term.token, &stream, &ms, &n, &ids, &events, &fields];
+        self.fenced(&self.settle_phantoms, &parameters).await
+    }
+
+    /// Takes marks back from batches after these numbers.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's.
+    pub async fn unmark(&self, lost_after: &[(Arc<str>, u64)]) -> Result<()> {
+        let streams: Vec<&str> = lost_after.iter().map(|(stream, _)| &**stream).collect();
+        let numbers: Vec<i64> = lost_after.iter().map(|(_, n)| *n as i64).collect();
+        self.fenced(&self.unmark, &[&self.term.token, &streams, &numbers]).await
+    }
+
+    /// Writes states of streams, for people to read.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's.
+    pub async fn set_states(&self, changes: &[StateChange]) -> Result<()> {
+        let streams: Vec<&str> = changes.iter().map(|change| &*change.stream).collect();
+        let states: Vec<&str> = changes.iter().map(|change| change.state).collect();
+        let reasons: Vec<Option<&str>> =
+            changes.iter().map(|change| change.reason.as_deref()).collect();
+        self.fenced(&self.set_state, &[&self.term.token, &streams, &states, &reasons]).await
+    }
+
+    async fn fenced(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<()> {
+        let row = answer(self.connection.client().query_opt(statement, parameters)).await?;
+        row.map(|_| ()).ok_or_else(superseded)
+    }
+}
+
+/// Numbers of a stream that are known to be in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Name of the stream.
+    pub stream: Arc<str>,
+    /// Marked up to here before.
+    pub after: u64,
+    /// In Redis up to here.
+    pub through: u64,
+}
+
+/// A stream entry of ours whose row Postgres no longer has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phantom {
+    /// Its position in the stream.
+    pub position: Position,
+    /// Its field `id`.
+    pub event_id: String,
+    /// All its fields.
+    pub fields: serde_json::Value,
+}
+
+#[derive(Default)]
+struct BatchColumns<'a> {
+    streams: Vec<&'a str>,
+    first_n: Vec<i64>,
+    last_n: Vec<i64>,
+    ms: Vec<i64>,
+    lower: Vec<i32>,
+    upper: Vec<i32>,
+    ids: Vec<i64>,
+}
+
+impl<'a> BatchColumns<'a> {
+    fn push(&mut self, batch: &'a Batch) {
+        self.streams.push(&batch.stream);
+        self.first_n.push(batch.first_n as i64);
+        self.last_n.push(batch.last_n() as i64);
+        self.ms.push(batch.ms as i64);
+        self.lower.push(self.ids.len() as i32 + 1);
+        self.ids.extend(batch.entries.iter().map(|entry| entry.id));
+        self.upper.push(self.ids.len() as i32);
+    }
+}
+
+struct MarkColumns<'a> {
+    seals: Vec<i64>,
+    streams: Vec<&'a str>,
+    last_n: Vec<i64>,
+}
+
+impl<'a> MarkColumns<'a> {
+    fn new(marks: &'a [Mark]) -> Self {
+        Self {
+            seals: marks.iter().map(|mark| mark.seal).collect(),
+            streams: marks.iter().map(|mark| &*mark.stream).collect(),
+            last_n: marks.iter().map(|mark| mark.last_n as i64).collect(),
+        }
+    }
+}
+
+/// Reads the log, on connections of a pool. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    pool: Pool,
+}
+
+/// One number of the log with its row.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Its position.
+    pub position: Position,
+    /// The row, or None if it is no longer in Postgres.
+    pub entry: Option<Entry>,
+}
+
+impl LogReader {
+    /// Reads through `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Where rows have been found up to, and the number of the last seal.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn cursor(&self) -> Result<(Cursor, i64)> {
+        let sql = "select seal, base::text, target::text, through, high from outbox.cursor";
+        let client = self.client().await?;
+        let row = answer(client.query_one(sql, &[])).await?;
+        let read = |text: &str| -> Result<Snapshot> {
+            text.parse().map_err(|error: String| Error::new(Kind::Internal, error))
+        };
+        let target: Option<&str> = row.get(2);
+        let through: Option<i64> = row.get(3);
+        let window = match target.zip(through) {
+            Some((target, through)) => Some((read(target)?, through)),
+            None => None,
+        };
+        let cursor = Cursor { base: read(row.get(1))?, window, high: row.get(4) };
+        Ok((cursor, row.get(0)))
+    }
+
+    /// All streams with their heads.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn heads(&self) -> Result<Vec<Head>> {
+        let client = self.client().await?;
+        let rows = answer(client.query(include_str!("../../sql/queries/heads.sql"), &[])).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Head {
+                stream: row.get::<_, &str>("name").into(),
+                sealed: Position {
+                    ms: row.get::<_, i64>("ms").unsigned_abs(),
+                    n: row.get::<_, i64>("sealed").unsigned_abs(),
+                },
+                dispatched: row.get::<_, i64>("dispatched").unsigned_abs(),
+                floor: Position {
+                    ms: row.get::<_, i64>("floor_ms").unsigned_abs(),
+                    n: row.get::<_, i64>("floor_n").unsigned_abs(),
+                },
+            })
+            .collect())
+    }
+
+    /// The position that the log gave to number `n` of `stream`, if it has one.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn locate(&self, stream: &str, n: u64) -> Result<Option<Position>> {
+        let Ok(number) = i64::try_from(n) else { return Ok(None) };
+        let sql = include_str!("../../sql/queries/locate.sql");
+        let client = self.client().await?;
+        let statement = answer(client.prepare_cached(sql)).await?;
+        let row = answer(client.query_opt(&statement, &[&stream, &number])).await?;
+        Ok(row.map(|row| Position { ms: row.get::<_, i64>(0).unsigned_abs(), n }))
+    }
+
+    /// What the log has of `stream` after number `after` up to `through`: at most `rows`, and at
+    /// most about `bytes` unless the first row alone is larger.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn read(
+        &self,
+        stream: &str,
+        after: u64,
+        through: u64,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Vec<Logged>> {
+        use futures_util::TryStreamExt as _;
+        let client = self.client().await?;
+        let sql = include_str!("../../sql/queries/read_log.sql");
+        let statement = answer(client.prepare_cached(sql)).await?;
+        let (after, through, limit) = (after as i64, through as i64, rows as i64);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&stream, &after, &through, &limit];
+        let found = answer(client.query_raw(&statement, parameters)).await?;
+        let mut found = std::pin::pin!(found);
+        let (mut names, mut logged, mut size) = (Names::default(), Vec::new(), 0);
+        while let Some(row) = answer(found.try_next()).await? {
+            if size >= bytes && !logged.is_empty() {
+                continue;
+            }
+            let present: Option<i64> = row.try_get("id").map_err(statement_error)?;
+            let entry = match present {
+                Some(_) => Some(names.entry(&row, 2)?),
+                None => None,
+            };
+            size += entry.as_ref().map_or(100, Entry::size);
+            logged.push(Logged {
+                position: Position {
+                    ms: row.get::<_, i64>(0).unsigned_abs(),
+                    n: row.get::<_, i64>(1).unsigned_abs(),
+                },
+                entry,
+            });
+        }
+        Ok(logged)
+    }
+
+    /// Of these events, those that `stream` has rows for.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn with_rows(&self, stream: &str, events: &[uuid::Uuid]) -> Result<Vec<uuid::Uuid>> {
+        let sql = "select distinct event_id from outbox.entry where stream = $1 and event_id = any ($2)";
+        let client = self.client().await?;
+        let rows = answer(client.query(sql, &[&stream, &events])).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client> {
+        self.pool.get().await.map_err(|error| {
+            Error::caused_by(Kind::Unavailable, "no connection to Postgres for reading the log", error)
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! The Postgres end: entries that applications wrote, and the log that fixes their positions.
+//!
+//! The only part of the relay that names tokio-postgres. It knows nothing of Redis.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `connect` | connections: settings, checks, errors in words |
+//! | `cursor` | how far rows have been found: a pure value |
+//! | `find` | the next committed rows that are not sealed |
+//! | `log` | sealed batches: write, mark, read again |
+//! | `lease` | who may seal |
+//! | `wake` | LISTEN and the flag that asks for NOTIFY |
+//! | `streams` | the table of streams: heads and states |
+//! | `scrub` | proof that nothing was missed, and leaves made ahead of need |
+//! | `migrate` | the schema |
+
+mod connect;
+mod cursor;
+mod find;
+mod lease;
+mod log;
+mod migrate;
+mod scrub;
+mod streams;
+mod wake;
+
+pub use connect::{Connection, Database};
+pub use cursor::{Cursor, Snapshot};
+pub use find::{Finder, Found};
+pub use lease::{Identity, Lease, Term};
+pub use log::{Log, LogReader, Logged, Phantom, Reached, Seal};
+pub use migrate::{Grants, Migrated, migrate};
+pub use scrub::{Upkeep, Missed};
+pub use streams::{Head, StateChange};
+pub use wake::{Armed, Wake};

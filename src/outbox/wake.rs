@@ -1,0 +1,83 @@
+//! LISTEN, and the flag by which the relay asks writers for a NOTIFY.
+//!
+//! A notification is only a hint: polling finds every row without it. The flag is a deadline, so
+//! that a relay killed in its sleep stops costing writers within seconds.
+
+use std::time::Duration;
+
+use tokio_postgres::Statement;
+
+use super::connect::{Connection, answer};
+use crate::error::Result;
+
+/// Listens on a connection of its own, never inside a transaction: a listener that is stuck in one
+/// would let the queue of notifications fill up, and then commits of applications fail.
+#[derive(Debug)]
+pub struct Wake {
+    connection: Connection,
+    arm: Statement,
+    settled: Statement,
+}
+
+/// The moment at which the flag was set: the transaction that set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Armed {
+    xid: String,
+}
+
+impl Wake {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn new(connection: Connection) -> Result<Self> {
+        // The flag need not survive a crash of Postgres: the relay sets it again.
+        connection.batch("set synchronous_commit = off; listen outbox").await?;
+        let arm = connection.prepare(include_str!("../../sql/queries/arm_wake.sql")).await?;
+        let settled = connection.prepare(include_str!("../../sql/queries/settled.sql")).await?;
+        Ok(Self { connection, arm, settled })
+    }
+
+    /// Asks writers for a NOTIFY during the next `length`, whole seconds.
+    ///
+    /// A writer that read the flag before may still commit without one; [`Wake::settled`] tells
+    /// when there is none left.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn arm(&self, length: Duration) -> Result<Armed> {
+        let seconds = length.as_secs().max(1) as i64;
+        let row = answer(self.connection.client().query_one(&self.arm, &[&seconds])).await?;
+        Ok(Armed { xid: row.get("xid") })
+    }
+
+    /// Stops asking.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn disarm(&self) -> Result<()> {
+        // A deadline in 1970 is never in the future.
+        let never = -(1i64 << 40);
+        answer(self.connection.client().query_one(&self.arm, &[&never])).await.map(|_| ())
+    }
+
+    /// Every transaction that was in progress when the flag was set has ended: from now on each
+    /// commit with new rows notifies.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn settled(&self, armed: &Armed) -> Result<bool> {
+        let row = answer(self.connection.client().query_one(&self.settled, &[&armed.xid])).await?;
+        Ok(row.get("settled"))
+    }
+
+    /// Waits for a notification. Ends also when the connection does.
+    pub async fn notified(&self) {
+        self.connection.notified().await;
+    }
+
+    /// The connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+}

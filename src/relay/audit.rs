@@ -1,0 +1,56 @@
+//! Looks whether Redis still has what it had accepted, also where nothing is being written.
+
+use std::sync::Arc;
+
+use super::progress::Progress;
+use crate::error::Result;
+use crate::outbox::Identity;
+use crate::position::Position;
+use crate::stream::{Claim, Place, Redis};
+
+/// One stream, and where it must be if nothing was lost.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) stream: Arc<str>,
+    pub(super) epoch: u64,
+    at: Position,
+    sent: Position,
+}
+
+/// What an audit found.
+#[derive(Debug)]
+pub(super) struct Audit {
+    /// The identity key was gone.
+    pub(super) fresh: bool,
+    /// Where each stream is.
+    pub(super) places: Vec<(Asked, Place)>,
+}
+
+impl Asked {
+    pub(super) fn new(stream: &Arc<str>, progress: &Progress) -> Self {
+        Self {
+            stream: stream.clone(),
+            epoch: progress.epoch(),
+            at: progress.at(),
+            sent: progress.sent(),
+        }
+    }
+
+    /// Requests in flight may or may not have been executed: anything between what was confirmed
+    /// and what was sent is as it should be. If it is not ours, the next append finds out.
+    pub(super) fn expects(&self, place: &Place) -> bool {
+        match place {
+            Place::Missing => self.at == Position::START,
+            Place::At(at) => self.at <= *at && *at <= self.sent,
+            Place::WrongType(_) => false,
+        }
+    }
+}
+
+/// Asks for all streams at once.
+pub(super) async fn audit(redis: &Redis, identity: &Identity, asked: Vec<Asked>) -> Result<Audit> {
+    let claim = redis.claim(&identity.outbox.to_string(), &identity.system).await?;
+    let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
+    let places = redis.positions(&streams).await?;
+    Ok(Audit { fresh: claim == Claim::Fresh, places: asked.into_iter().zip(places).collect() })
+}

@@ -1,0 +1,99 @@
+//! Which position each row gets. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::entry::Entry;
+use crate::position::Position;
+
+/// The last position given out, per stream.
+#[derive(Debug, Default)]
+pub struct Heads(HashMap<Arc<str>, Position>);
+
+/// Rows with their positions.
+#[derive(Debug)]
+pub struct Plan {
+    /// One batch per stream, in the order in which streams first occur.
+    pub batches: Vec<Batch>,
+    /// Streams that had no head.
+    pub new_streams: Vec<Arc<str>>,
+}
+
+impl FromIterator<(Arc<str>, Position)> for Heads {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Position)>>(heads: I) -> Self {
+        Self(heads.into_iter().collect())
+    }
+}
+
+impl Heads {
+    /// Gives each row the next number of its stream, in the order of the rows, and `clock_ms` or
+    /// what the stream had last, whichever is later: numbers are dense and positions only grow,
+    /// whatever the clock does.
+    pub fn plan(&mut self, seal: i64, entries: Vec<Entry>, clock_ms: u64) -> Plan {
+        let mut plan = Plan { batches: Vec::new(), new_streams: Vec::new() };
+        let mut at: HashMap<Arc<str>, usize> = HashMap::new();
+        for entry in entries {
+            let index = *at.entry(entry.stream.clone()).or_insert_with(|| {
+                let head = self.0.get(&entry.stream).copied();
+                if head.is_none() {
+                    plan.new_streams.push(entry.stream.clone());
+                }
+                let head = head.unwrap_or(Position::START);
+                plan.batches.push(Batch {
+                    seal,
+                    stream: entry.stream.clone(),
+                    first_n: head.n + 1,
+                    ms: clock_ms.max(head.ms),
+                    entries: Vec::new(),
+                });
+                plan.batches.len() - 1
+            });
+            plan.batches[index].entries.push(entry);
+        }
+        for batch in &plan.batches {
+            self.0.insert(batch.stream.clone(), batch.last());
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: i64, stream: &str) -> Entry {
+        Entry {
+            id,
+            event_id: uuid::Uuid::nil(),
+            stream: stream.into(),
+            key: None,
+            kind: None,
+            payload: "{}".into(),
+            headers: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn numbers_are_dense_per_stream_and_keep_the_order_of_rows() {
+        let mut heads: Heads =
+            [("a".into(), Position { ms: 5, n: 7 })].into_iter().collect();
+        let plan = heads.plan(3, vec![row(1, "a"), row(4, "b"), row(9, "a")], 10);
+        let (a, b) = (&plan.batches[0], &plan.batches[1]);
+        assert_eq!((a.first_n, a.last()), (8, Position { ms: 10, n: 9 }));
+        assert_eq!(a.entries.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 9]);
+        assert_eq!((b.first_n, b.last_n()), (1, 1));
+        assert_eq!(plan.new_streams, ["b".into()]);
+        let next = heads.plan(4, vec![row(10, "b")], 11);
+        assert_eq!((next.batches[0].first_n, next.new_streams.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_take_positions_back() {
+        let mut heads = Heads::default();
+        heads.plan(1, vec![row(1, "a")], 1_000);
+        let plan = heads.plan(2, vec![row(2, "a")], 10);
+        assert_eq!(plan.batches[0].last(), Position { ms: 1_000, n: 2 });
+    }
+}

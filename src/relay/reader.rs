@@ -1,0 +1,118 @@
+//! Finds rows and hands them on, running ahead of sealing by a few batches.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::Instant;
+
+use super::pace::{Pace, Step};
+use super::{Bounds, Stop};
+use crate::error::{Error, Kind, Result};
+use crate::outbox::{Armed, Cursor, Finder, Found, Missed, Wake};
+
+/// Reads until it is stopped. Rows that it read and nobody sealed are found again by the next one.
+pub(super) struct Reader {
+    pub(super) finder: Finder,
+    pub(super) cursor: Cursor,
+    pub(super) wake: Option<Wake>,
+    pub(super) poll: Duration,
+    pub(super) bounds: Bounds,
+    pub(super) missed: Receiver<Missed>,
+    pub(super) found: Sender<Found>,
+}
+
+impl Reader {
+    pub(super) async fn run(mut self, stop: Stop) -> Result<()> {
+        let begun = Instant::now();
+        let mut pace = Pace::new(self.poll, self.wake.is_some());
+        let mut asked: Option<Armed> = None;
+        let mut step = Step::Search;
+        while !stop.is_set() {
+            step = match step {
+                Step::Search => {
+                    let found = self.search().await?;
+                    pace.searched(found, begun.elapsed())
+                }
+                Step::Ask => {
+                    let now = begun.elapsed();
+                    asked = Some(self.wake()?.arm(pace.question()).await?);
+                    pace.asked(now)
+                }
+                Step::StopAsking => {
+                    self.wake()?.disarm().await?;
+                    Step::Search
+                }
+                Step::CheckOver => {
+                    let over = match &asked {
+                        Some(asked) => self.wake()?.settled(asked).await?,
+                        None => false,
+                    };
+                    pace.checked(over)
+                }
+                Step::Wait(longest) => {
+                    self.wait(longest, &stop).await?;
+                    Step::Search
+                }
+            };
+        }
+        if let Some(wake) = &self.wake {
+            wake.disarm().await?;
+        }
+        Ok(())
+    }
+
+    /// One search. True if it found rows.
+    async fn search(&mut self) -> Result<bool> {
+        let found = self.finder.find(&self.cursor, self.bounds.rows, self.bounds.bytes).await?;
+        self.cursor = found.cursor.clone();
+        let any = !found.entries.is_empty();
+        if any {
+            self.hand_on(found).await?;
+        }
+        Ok(any)
+    }
+
+    async fn hand_on(&self, found: Found) -> Result<()> {
+        let ended = |_| Error::new(Kind::Internal, "sealing ended before reading");
+        self.found.send(found).await.map_err(ended)
+    }
+
+    async fn wait(&mut self, longest: Duration, stop: &Stop) -> Result<()> {
+        let notified = async {
+            match &self.wake {
+                Some(wake) => wake.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.wait() => {}
+            () = notified => {}
+            () = tokio::time::sleep(longest) => {}
+            Some(missed) = self.missed.recv() => self.recover(missed).await?,
+        }
+        match &self.wake {
+            Some(wake) if wake.is_closed() => {
+                Err(Error::new(Kind::Unavailable, "lost the connection to Postgres that listens"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands on rows that the search should have found and the scrub found instead.
+    async fn recover(&mut self, missed: Missed) -> Result<()> {
+        for ids in missed.ids.chunks(self.bounds.rows.min(100)) {
+            let entries = self.finder.entries(ids).await?;
+            if entries.is_empty() {
+                continue;
+            }
+            let clock_ms = self.finder.find(&self.cursor, 1, 1).await?.clock_ms;
+            let cursor = self.cursor.clone();
+            self.hand_on(Found { entries, cursor, clock_ms, more: false }).await?;
+        }
+        Ok(())
+    }
+
+    fn wake(&self) -> Result<&Wake> {
+        self.wake.as_ref().ok_or_else(|| Error::new(Kind::Internal, "asked for wake-ups without LISTEN"))
+    }
+}

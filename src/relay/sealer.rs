@@ -1,0 +1,168 @@
+//! Seals what was found, then hands it on; marks what has arrived.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
+use tokio::time::Instant;
+
+use super::plan::Heads;
+use crate::batch::{Batch, Mark};
+use crate::error::{Error, Kind, Result};
+use crate::failpoint::failpoint;
+use crate::outbox::{Found, Log, Reached, Seal, StateChange};
+
+/// Marks wait this long for a seal that carries them, then they are committed on their own.
+const LINGER: Duration = Duration::from_millis(25);
+/// Notes written at a time.
+const NOTES: usize = 1_000;
+
+/// What the appender tells the log, in order.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// A batch is in Redis.
+    Arrived(Mark),
+    /// Batches are in Redis up to a number.
+    Reached(Reached),
+    /// Redis has a stream only up to this number.
+    Lost(Arc<str>, u64),
+    /// The state of a stream changed.
+    State(StateChange),
+}
+
+/// The one that writes the log.
+pub(super) struct Sealer {
+    pub(super) log: Log,
+    pub(super) heads: Heads,
+    pub(super) last_seal: i64,
+    pub(super) found: Receiver<Found>,
+    pub(super) sealed: Sender<Vec<Batch>>,
+    pub(super) notes: UnboundedReceiver<Note>,
+}
+
+impl Sealer {
+    /// Seals until reading ends, then marks until appending ends.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut marks = Vec::new();
+        let mut notes = Vec::new();
+        let mut due = None;
+        let mut sealed = Some(self.sealed.clone());
+        // Only `sealed` keeps the channel open from here on.
+        self.sealed = tokio::sync::mpsc::channel(1).0;
+        loop {
+            tokio::select! {
+                biased;
+                count = self.notes.recv_many(&mut notes, NOTES) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.write(Notes::sort(&mut notes, &mut marks)).await?;
+                    due = (!marks.is_empty()).then(|| Instant::now() + LINGER);
+                }
+                found = self.found.recv(), if sealed.is_some() => match (found, &sealed) {
+                    (Some(found), Some(next)) => {
+                        self.seal(found, std::mem::take(&mut marks), next).await?;
+                        due = None;
+                    }
+                    _ => sealed = None,
+                },
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.log.mark(&std::mem::take(&mut marks)).await?;
+                    due = None;
+                }
+            }
+        }
+        if !marks.is_empty() {
+            self.log.mark(&marks).await?;
+        }
+        Ok(())
+    }
+
+    /// One batch: positions first, then the commit that fixes them, and only then on to Redis.
+    async fn seal(
+        &mut self,
+        found: Found,
+        marks: Vec<Mark>,
+        next: &Sender<Vec<Batch>>,
+    ) -> Result<()> {
+        let seal = self.last_seal + 1;
+        let plan = self.heads.plan(seal, found.entries, found.clock_ms);
+        failpoint("before_seal");
+        let (batches, new_streams) = (&plan.batches[..], &plan.new_streams[..]);
+        self.log.seal(Seal { seal, cursor: &found.cursor, batches, new_streams, marks: &marks }).await?;
+        failpoint("after_seal");
+        self.last_seal = seal;
+        let ended = |_| Error::new(Kind::Internal, "appending ended before sealing");
+        next.send(plan.batches).await.map_err(ended)
+    }
+
+    async fn write(&self, notes: Notes) -> Result<()> {
+        if !notes.lost.is_empty() {
+            self.log.unmark(&notes.lost).await?;
+        }
+        if !notes.reached.is_empty() {
+            self.log.mark_through(&notes.reached).await?;
+        }
+        if !notes.states.is_empty() {
+            self.log.set_states(&notes.states).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes of many streams, sorted so that one statement serves all of a kind.
+#[derive(Debug, Default)]
+struct Notes {
+    lost: Vec<(Arc<str>, u64)>,
+    reached: Vec<Reached>,
+    states: Vec<StateChange>,
+}
+
+impl Notes {
+    /// What is lost is written before what was reached, so a loss takes back what earlier notes
+    /// and `marks` say of its stream. Of several states of a stream the last one counts.
+    fn sort(notes: &mut Vec<Note>, marks: &mut Vec<Mark>) -> Self {
+        let mut sorted = Self::default();
+        for note in notes.drain(..) {
+            match note {
+                Note::Arrived(mark) => marks.push(mark),
+                Note::Reached(reached) => sorted.reached.push(reached),
+                Note::Lost(stream, n) => {
+                    marks.retain(|mark| mark.stream != stream || mark.last_n <= n);
+                    for reached in sorted.reached.iter_mut().filter(|r| r.stream == stream) {
+                        reached.through = reached.through.min(n);
+                    }
+                    sorted.lost.push((stream, n));
+                }
+                Note::State(change) => {
+                    sorted.states.retain(|state| state.stream != change.stream);
+                    sorted.states.push(change);
+                }
+            }
+        }
+        sorted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_takes_back_what_was_said_before_it_and_nothing_after() {
+        let stream: Arc<str> = "a".into();
+        let mark = |last_n| Mark { seal: 1, stream: stream.clone(), last_n };
+        let reached = |after, through| Reached { stream: stream.clone(), after, through };
+        let mut marks = vec![mark(3)];
+        let mut notes = vec![
+            Note::Arrived(mark(9)),
+            Note::Reached(reached(0, 9)),
+            Note::Lost(stream.clone(), 5),
+            Note::Reached(reached(5, 8)),
+        ];
+        let sorted = Notes::sort(&mut notes, &mut marks);
+        assert_eq!(marks, [mark(3)]);
+        assert_eq!(sorted.lost, [(stream.clone(), 5)]);
+        assert_eq!(sorted.reached, [reached(0, 5), reached(5, 8)]);
+    }
+}

@@ -1,0 +1,195 @@
+//! One session: connections, a lease, and the pipeline that carries entries.
+//!
+//! Whatever goes wrong with either server ends the session, and the next one begins by reading
+//! where everything is. There is no other recovery.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::appender::{Appender, Parts};
+use super::plan::Heads;
+use super::progress::Progress;
+use super::reader::Reader;
+use super::sealer::Sealer;
+use super::{Settings, Stop, ahead, keeper};
+use crate::error::Result;
+use crate::outbox::{Cursor, Finder, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
+use crate::stream::{Place, Redis};
+
+/// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
+const AHEAD: usize = 2;
+/// Connections for reading the log: one per replay, and one for lookups.
+const READERS: usize = 5;
+/// How often a standby asks for the lease.
+const STANDBY: Duration = Duration::from_secs(1);
+
+/// Both servers, reached and checked.
+pub(super) struct Ready {
+    lease: Lease,
+    redis: Redis,
+    identity: Identity,
+}
+
+/// Reaches both servers and makes sure that they are the right ones.
+pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> {
+    let lease = Lease::new(&settings.database, holder.to_owned(), settings.lease).await?;
+    let identity = lease.identity().await?;
+    let redis = settings.server.connect().await?;
+    redis.refuse_eviction().await?;
+    redis.claim(&identity.outbox.to_string(), &identity.system).await?;
+    info!(
+        "connected to Postgres at {} and Redis at {}",
+        settings.database.name(),
+        settings.server.name()
+    );
+    Ok(Ready { lease, redis, identity })
+}
+
+/// Waits for the lease, carries entries until it is stopped, and gives the lease up.
+pub(super) async fn lead(settings: &Settings, ready: Ready, stop: &Stop) -> Result<()> {
+    let Some(term) = wait_for_lease(&ready, stop).await? else { return Ok(()) };
+    info!(token = term.token, "leading with token {}", term.token);
+    let carried = tokio::select! {
+        carried = carry(settings, &ready, term, stop) => carried,
+        lost = keeper::keep(&ready.lease, term, settings.lease) => lost,
+    };
+    carried?;
+    ready.lease.release(term).await
+}
+
+async fn wait_for_lease(ready: &Ready, stop: &Stop) -> Result<Option<Term>> {
+    let mut told = false;
+    loop {
+        if let Some(term) = ready.lease.take().await? {
+            return Ok(Some(term));
+        }
+        if !told {
+            info!("standing by: another relay holds the lease");
+            told = true;
+        }
+        tokio::select! {
+            () = stop.wait() => return Ok(None),
+            () = tokio::time::sleep(STANDBY) => {}
+        }
+        ready.redis.ping().await?;
+    }
+}
+
+/// The order that carries the guarantee: rows are found, then sealed, and only what is sealed is
+/// appended; what has arrived is marked. Each stage hands on to the next through a channel, and
+/// nothing goes back but the marks.
+async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> Result<()> {
+    let database = &settings.database;
+    let log = LogReader::new(database.pool(READERS)?);
+    let writer = Log::new(database.connect("seal").await?, term).await?;
+    // Before the first seal: where is everything?
+    let start = Start::read(&log, &ready.redis, &writer).await?;
+
+    let (found_in, found_out) = mpsc::channel(AHEAD);
+    let (sealed_in, sealed_out) = mpsc::channel(AHEAD);
+    let (notes_in, notes_out) = mpsc::unbounded_channel();
+    let (missed_in, missed_out) = mpsc::channel(1);
+
+    let reader = Reader {
+        finder: Finder::new(database.connect("find").await?).await?,
+        cursor: start.cursor,
+        wake: match settings.wake {
+            true => Some(Wake::new(database.connect("wake").await?).await?),
+            false => None,
+        },
+        poll: settings.poll,
+        bounds: settings.bounds,
+        missed: missed_out,
+        found: found_in,
+    };
+    let sealer = Sealer {
+        log: writer,
+        heads: start.heads,
+        last_seal: start.last_seal,
+        found: found_out,
+        sealed: sealed_in,
+        notes: notes_out,
+    };
+    let appender = Appender::new(Parts {
+        redis: ready.redis.clone(),
+        log,
+        bounds: settings.bounds,
+        audit_every: settings.audit,
+        identity: ready.identity.clone(),
+        sealed: sealed_out,
+        notes: notes_in,
+        streams: start.streams,
+        life: ready.redis.life().await?,
+    });
+    let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
+
+    let work = async {
+        tokio::try_join!(
+            Box::pin(reader.run(stop.clone())),
+            Box::pin(sealer.run()),
+            Box::pin(appender.run(start.places)),
+        )
+        .map(|_| ())
+    };
+    tokio::select! {
+        worked = work => worked,
+        failed = keeper::upkeep(upkeep, missed_in) => failed,
+        () = drained(stop, settings.drain) => {
+            warn!("not all entries in flight arrived within {:?}; the next relay goes on with them", settings.drain);
+            Ok(())
+        }
+    }
+}
+
+/// Ends when a stop has been asked for and the time to drain is over.
+async fn drained(stop: &Stop, drain: Duration) {
+    stop.wait().await;
+    tokio::time::sleep(drain).await;
+}
+
+/// Where everything is at the beginning of a term.
+struct Start {
+    cursor: Cursor,
+    last_seal: i64,
+    heads: Heads,
+    streams: HashMap<Arc<str>, Progress>,
+    places: Vec<(Arc<str>, Place)>,
+}
+
+impl Start {
+    async fn read(log: &LogReader, redis: &Redis, writer: &Log) -> Result<Self> {
+        let (cursor, last_seal) = log.cursor().await?;
+        let mut heads = log.heads().await?;
+        let names: Vec<Arc<str>> = heads.iter().map(|head| head.stream.clone()).collect();
+        let places = redis.positions(&names).await?;
+        let mut waiting = 0;
+        for (head, place) in heads.iter_mut().zip(&places) {
+            let Place::At(at) = *place else { continue };
+            waiting += head.sealed.n.saturating_sub(at.n);
+            if at > head.sealed
+                && let Some(found) = ahead::phantoms(log, redis, &head.stream, head.sealed, at).await?
+            {
+                writer.settle_phantoms(&head.stream, at, &found).await?;
+                (head.sealed, head.dispatched) = (at, at.n);
+            }
+        }
+        info!(
+            streams = heads.len(), behind = waiting,
+            "looked at {} streams in Redis", heads.len(),
+        );
+        Ok(Self {
+            cursor,
+            last_seal,
+            heads: heads.iter().map(|head| (head.stream.clone(), head.sealed)).collect(),
+            streams: heads
+                .iter()
+                .map(|h| (h.stream.clone(), Progress::new(h.sealed, h.dispatched, h.floor)))
+                .collect(),
+            places: names.into_iter().zip(places).collect(),
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Redis compared with the log.

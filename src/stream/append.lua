@@ -1,0 +1,36 @@
+-- append: adds the next sealed entries to one stream, if and only if the stream is at the
+-- predecessor that the caller names.
+--
+-- Called by:  stream::append, several in flight per stream; each names its predecessor, so if one
+--             fails all later ones fail too and the order holds.
+-- Keys:       1 the stream.
+-- Arguments:  1 the expected last-generated-id; then, for each entry, the number of its arguments
+--             and these: ID, field, value, field, value …
+-- Returns:    {status, last-generated-id}; status "appended", "elsewhere" (the stream is not there;
+--             nothing was changed), "type" (the key holds something else; nothing was changed).
+-- Form:       Lua does not roll back, so everything that can be refused is checked before the first
+--             XADD, and memory only at the first write. XADD per entry, because unpacking all
+--             arguments at once overflows the Lua stack at about 8,000.
+local kind = redis.call('TYPE', KEYS[1]).ok
+local last = '0-0'
+if kind == 'stream' then
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then
+            last = info[i + 1]
+            break
+        end
+    end
+elseif kind ~= 'none' then
+    return {'type', kind}
+end
+if last ~= ARGV[1] then
+    return {'elsewhere', last}
+end
+local i = 2
+while i <= #ARGV do
+    local count = tonumber(ARGV[i])
+    last = redis.call('XADD', KEYS[1], unpack(ARGV, i + 1, i + count))
+    i = i + count + 1
+end
+return {'appended', last}

@@ -1,0 +1,208 @@
+//! Connections to Redis: how they are made, what is checked first, and errors in words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisError, RedisResult, Script, Value,
+};
+
+use super::classify::{Class, classify};
+use crate::error::{Error, Kind, Result};
+
+/// A host that does not answer is given up after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waited for an answer before the connection is dropped. A fork or a slow fsync stalls Redis for
+/// seconds; the library's default of half a second would take that for a failure.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where Redis is. Cloning is cheap; no connection is made before it is asked for.
+#[derive(Clone)]
+pub struct Server {
+    client: Client,
+    prefix: Arc<str>,
+}
+
+/// One connection. Clones share it: what is sent through them is executed in the order of sending.
+/// After any error the owner drops it and connects anew, so that nothing sent before is believed.
+#[derive(Clone)]
+pub struct Redis {
+    connection: MultiplexedConnection,
+    prefix: Arc<str>,
+    pub(super) scripts: Arc<Scripts>,
+}
+
+pub(super) struct Scripts {
+    pub(super) append: Text,
+    pub(super) move_to: Text,
+    pub(super) position: Text,
+}
+
+pub(super) struct Text {
+    code: &'static str,
+    hash: String,
+}
+
+impl Text {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    }
+
+    /// EVALSHA or EVAL, up to where the keys begin.
+    fn begin(&self, by_hash: bool) -> Cmd {
+        let mut command = redis::cmd(if by_hash { "EVALSHA" } else { "EVAL" });
+        command.arg(if by_hash { &self.hash } else { self.code });
+        command
+    }
+}
+
+impl Server {
+    /// Reads a URL like `redis://user:password@host:6379/0`. Keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
+    pub fn from_url(url: &str, prefix: &str) -> Result<Self> {
+        let usage = |text: &str| Error::new(Kind::Usage, text);
+        if url.starts_with("rediss://") {
+            return Err(usage("asks for TLS, which this version cannot speak yet"));
+        }
+        let info = url
+            .into_connection_info()
+            .map_err(|_| usage("is not a Redis URL like redis://user:password@host:6379/0"))?;
+        let client = Client::open(info).map_err(|_| usage("is not a Redis URL"))?;
+        Ok(Self { client, prefix: prefix.into() })
+    }
+
+    /// Host and port, for messages. Never the password.
+    pub fn name(&self) -> String {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
+            other => other.to_string(),
+        }
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
+    pub async fn connect(&self) -> Result<Redis> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connection = connecting.await.map_err(|error| self.connect_error(error))?;
+        let scripts = Scripts {
+            append: Text::new(include_str!("append.lua")),
+            move_to: Text::new(include_str!("move.lua")),
+            position: Text::new(include_str!("position.lua")),
+        };
+        Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(scripts) })
+    }
+
+    fn connect_error(&self, error: RedisError) -> Error {
+        let name = self.name();
+        let refused = error.kind() == ErrorKind::AuthenticationFailed
+            || classify(code(&error)) == Class::Operator;
+        if refused {
+            let context =
+                format!("Redis at {name} does not let us in; check user and password in REDIS_URL");
+            return Error::caused_by(Kind::Refused, context, error);
+        }
+        Error::caused_by(Kind::Unavailable, format!("cannot connect to Redis at {name}"), error)
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.name())
+    }
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redis")
+    }
+}
+
+impl Redis {
+    /// The key of a stream.
+    pub fn key(&self, stream: &str) -> String {
+        format!("{}{stream}", self.prefix)
+    }
+
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    /// Runs a script `count` times in one pipeline, with what `arguments` adds each time, and
+    /// returns each reply; an error reply is an `Err` in its place.
+    ///
+    /// Where the server does not have the script, as after SCRIPT FLUSH or a restart, all calls are
+    /// sent again with its text: a script must tolerate that those of its calls that were executed
+    /// are executed twice.
+    pub(super) async fn run(
+        &self,
+        script: &Text,
+        count: usize,
+        arguments: impl Fn(&mut Cmd, usize),
+    ) -> Result<Vec<RedisResult<Value>>> {
+        let mut by_hash = true;
+        loop {
+            let mut pipeline = Pipeline::with_capacity(count);
+            pipeline.ignore_errors();
+            for index in 0..count {
+                let mut command = script.begin(by_hash);
+                arguments(&mut command, index);
+                pipeline.add_command(command);
+            }
+            let replies: Vec<RedisResult<Value>> =
+                pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
+            let missing = |reply: &RedisResult<Value>| {
+                matches!(reply, Err(error) if classify(code(error)) == Class::NoScript)
+            };
+            if !by_hash || !replies.iter().any(missing) {
+                return Ok(replies);
+            }
+            by_hash = false;
+        }
+    }
+
+    /// Runs one command.
+    pub(super) async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+        command.query_async(&mut self.connection()).await.map_err(in_words)
+    }
+
+    /// Waits until the server has answered something trivial.
+    ///
+    /// # Errors
+    /// Any error of the connection.
+    pub async fn ping(&self) -> Result<()> {
+        self.command::<Value>(&redis::cmd("PING")).await.map(|_| ())
+    }
+}
+
+/// The code of an error reply, or an empty text for errors that are no reply.
+pub(super) fn code(error: &RedisError) -> &str {
+    error.code().unwrap_or_default()
+}
+
+/// What a failed command means.
+pub(super) fn in_words(error: RedisError) -> Error {
+    match (classify(code(&error)), code(&error)) {
+        (Class::Operator, "NOPERM") => {
+            let context = "Redis refuses a right; give the relay's user the commands and keys it needs";
+            Error::caused_by(Kind::Refused, context, error)
+        }
+        (Class::Operator, _) => Error::caused_by(Kind::Refused, "Redis refuses", error),
+        (Class::BackOff, _) => Error::caused_by(Kind::Unavailable, "Redis cannot take writes now", error),
+        (_, "") => Error::caused_by(Kind::Unavailable, "lost the connection to Redis", error),
+        (_, "READONLY") => Error::caused_by(
+            Kind::Unavailable,
+            "this Redis is a replica; REDIS_URL must name the primary",
+            error,
+        ),
+        _ => Error::caused_by(Kind::Unavailable, "Redis cannot serve now", error),
+    }
+}

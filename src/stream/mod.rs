@@ -1,0 +1,26 @@
+//! The Redis end: streams as materialised views of the log.
+//!
+//! The only part of the relay that names the redis crate. It knows nothing of Postgres.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `connect` | connections: settings, checks, errors in words |
+//! | `classify` | what an error reply means, by its code |
+//! | `append` | the next entries of a stream, if it is where we think it is |
+//! | `positions` | where streams are |
+//! | `identity` | which outbox a Redis belongs to, and whether it is still the same life |
+//! | `scan` | entries of a stream, read back |
+
+mod append;
+mod classify;
+mod connect;
+mod identity;
+mod positions;
+mod scan;
+
+pub use append::{Append, Appended};
+pub use classify::{Class, classify};
+pub use connect::{Redis, Server};
+pub use identity::{Claim, Life};
+pub use positions::Place;
+pub use scan::StreamEntry;

@@ -1,0 +1,57 @@
+//! Entries of a stream, read back.
+
+use redis::{Value, cmd};
+
+use super::connect::Redis;
+use crate::error::{Error, Kind, Result};
+use crate::position::Position;
+
+/// An entry as Redis has it: whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Its ID.
+    pub position: Position,
+    /// Fields and values, in order.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl StreamEntry {
+    /// The value of the first field of this name.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        let found = self.fields.iter().find(|(field, _)| field == name.as_bytes());
+        found.map(|(_, value)| value.as_slice())
+    }
+}
+
+impl Redis {
+    /// Entries of `stream` after `after` up to `through`, at most `count`.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the command.
+    pub async fn range(
+        &self,
+        stream: &str,
+        after: Position,
+        through: Position,
+        count: usize,
+    ) -> Result<Vec<StreamEntry>> {
+        let from = format!("({after}");
+        let mut command = cmd("XRANGE");
+        command.arg(self.key(stream)).arg(from).arg(through.to_string()).arg("COUNT").arg(count);
+        let entries: Vec<(String, Vec<Value>)> = self.command(&command).await?;
+        entries.into_iter().map(|(id, fields)| read(&id, fields)).collect()
+    }
+}
+
+fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {
+    let odd = |error: String| Error::new(Kind::Internal, error);
+    let mut texts = fields.into_iter().map(|value| match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        other => Err(odd(format!("a stream entry has a field that is no text: {other:?}"))),
+    });
+    let mut pairs = Vec::new();
+    while let Some(name) = texts.next() {
+        pairs.push((name?, texts.next().unwrap_or_else(|| Ok(Vec::new()))?));
+    }
+    Ok(StreamEntry { position: id.parse().map_err(odd)?, fields: pairs })
+}
