@@ -1,5 +1,8 @@
 //! outbox-relay
 pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod entry;
 pub mod error;
 pub mod failpoint;
@@ -9,3 +12,4 @@ pub mod relay;
 pub mod retry;
 pub mod sandbox;
 pub mod stream;
+pub mod telemetry;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `outbox-relay`.
+
+fn main() -> std::process::ExitCode {
+    outbox_relay::cli::main()
+}

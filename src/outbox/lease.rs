@@ -8,17 +8,8 @@ use std::time::Duration;
 
 use tokio_postgres::Statement;
 
-use super::connect::{Connection, Database, answer};
+use super::connect::{Connection, answer};
 use crate::error::{Error, Kind, Result};
-
-/// What a connected Postgres says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The outbox, made by `migrate`.
-    pub outbox: uuid::Uuid,
-    /// The cluster, made by `initdb`.
-    pub system: String,
-}
 
 /// Asks for the lease and keeps it, on a connection of its own.
 #[derive(Debug)]
@@ -41,21 +32,11 @@ impl Lease {
     /// Prepares to ask for the lease as `holder`, for `length` at a time.
     ///
     /// # Errors
-    /// `Refused` if this Postgres cannot be a source: a standby, another schema, another cluster.
-    pub async fn new(database: &Database, holder: String, length: Duration) -> Result<Self> {
-        let connection = database.connect("lease").await?;
-        check(&connection, &database.name()).await?;
+    /// As any statement.
+    pub async fn new(connection: Connection, holder: String, length: Duration) -> Result<Self> {
         let take = connection.prepare(include_str!("../../sql/queries/take_lease.sql")).await?;
         let keep = connection.prepare(include_str!("../../sql/queries/keep_lease.sql")).await?;
         Ok(Self { connection, take, keep, holder, length })
-    }
-
-    /// Which outbox this is.
-    ///
-    /// # Errors
-    /// As any statement.
-    pub async fn identity(&self) -> Result<Identity> {
-        read_identity(&self.connection).await
     }
 
     /// Begins a term, or returns None while somebody else holds the lease.
@@ -100,36 +81,4 @@ impl Lease {
 /// The error of whoever seals without the lease.
 pub(super) fn superseded() -> Error {
     Error::new(Kind::Superseded, "another relay has taken the lease over")
-}
-
-async fn read_identity(connection: &Connection) -> Result<Identity> {
-    let sql = "select id, system_identifier from outbox.identity";
-    let row = answer(connection.client().query_one(sql, &[])).await?;
-    Ok(Identity { outbox: row.get(0), system: row.get(1) })
-}
-
-/// Whether this Postgres can be a source. Holds for as long as the connection is open: a primary
-/// becomes a standby, or another cluster, only by a restart.
-async fn check(connection: &Connection, name: &str) -> Result<()> {
-    let refuse = |context: String| Err(Error::new(Kind::Refused, context));
-    let sql = "select pg_is_in_recovery(), (select system_identifier::text from pg_control_system())";
-    let row = answer(connection.client().query_one(sql, &[])).await?;
-    if row.get::<_, bool>(0) {
-        return refuse(format!(
-            "Postgres at {name} is a standby, whose snapshots hide open transactions; \
-             DATABASE_URL must name the primary"
-        ));
-    }
-    let system: String = row.get(1);
-    super::migrate::check_version(connection, name).await?;
-    let identity = read_identity(connection).await?;
-    if identity.system != system {
-        return refuse(format!(
-            "the outbox in {name} was made in cluster {}, this is cluster {system}: it was restored \
-             or copied, and transaction ids of one cluster mean nothing in another; \
-             point DATABASE_URL at cluster {}",
-            identity.system, identity.system
-        ));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The log: sealed batches, written once, marked when Redis has them, read again when it lost them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
@@ -359,6 +360,31 @@ impl LogReader {
             });
         }
         Ok(logged)
+    }
+
+    /// The last sealed position of `stream` now.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn head(&self, stream: &str) -> Result<Position> {
+        let sql = "select ms, last_n from outbox.batch where stream = $1 order by last_n desc limit 1";
+        let client = self.client().await?;
+        let row = answer(client.query_opt(sql, &[&stream])).await?;
+        Ok(row.map_or(Position::START, |row| Position {
+            ms: row.get::<_, i64>(0).unsigned_abs(),
+            n: row.get::<_, i64>(1).unsigned_abs(),
+        }))
+    }
+
+    /// IDs of entries of `stream` whose rows Postgres lost.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn phantoms(&self, stream: &str) -> Result<HashSet<String>> {
+        let sql = "select entry_id from outbox.phantom where stream = $1";
+        let client = self.client().await?;
+        let rows = answer(client.query(sql, &[&stream])).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Of these events, those that `stream` has rows for.

@@ -8,6 +8,7 @@
 //! | `cursor` | how far rows have been found: a pure value |
 //! | `find` | the next committed rows that are not sealed |
 //! | `log` | sealed batches: write, mark, read again |
+//! | `identity` | which outbox this is, and whether this Postgres can be a source |
 //! | `lease` | who may seal |
 //! | `wake` | LISTEN and the flag that asks for NOTIFY |
 //! | `streams` | the table of streams: heads and states |
@@ -17,6 +18,7 @@
 mod connect;
 mod cursor;
 mod find;
+mod identity;
 mod lease;
 mod log;
 mod migrate;
@@ -27,7 +29,8 @@ mod wake;
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Snapshot};
 pub use find::{Finder, Found};
-pub use lease::{Identity, Lease, Term};
+pub use identity::Identity;
+pub use lease::{Lease, Term};
 pub use log::{Log, LogReader, Logged, Phantom, Reached, Seal};
 pub use migrate::{Grants, Migrated, migrate};
 pub use scrub::{Upkeep, Missed};

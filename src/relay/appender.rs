@@ -70,12 +70,12 @@ pub(super) struct Appender {
     pub(super) notes: UnboundedSender<Note>,
     pub(super) streams: HashMap<Arc<str>, Progress>,
     pub(super) life: Life,
-    work: Work,
+    pub(super) work: Work,
 }
 
-/// What is going on beside the loop.
+/// What is going on beside the loop; nothing at first.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     in_flight: FuturesOrdered<BoxFuture<'static, Answers>>,
     tasks: JoinSet<Result<Report>>,
     to_replay: VecDeque<Arc<str>>,
@@ -92,35 +92,7 @@ struct Refused {
     waits: Waits,
 }
 
-/// What an appender begins with.
-pub(super) struct Parts {
-    pub(super) redis: Redis,
-    pub(super) log: LogReader,
-    pub(super) bounds: Bounds,
-    pub(super) audit_every: Duration,
-    pub(super) identity: crate::outbox::Identity,
-    pub(super) sealed: Receiver<Vec<Batch>>,
-    pub(super) notes: UnboundedSender<Note>,
-    pub(super) streams: HashMap<Arc<str>, Progress>,
-    pub(super) life: Life,
-}
-
 impl Appender {
-    pub(super) fn new(parts: Parts) -> Self {
-        Self {
-            redis: parts.redis,
-            log: parts.log,
-            bounds: parts.bounds,
-            audit_every: parts.audit_every,
-            identity: parts.identity,
-            sealed: parts.sealed,
-            notes: parts.notes,
-            streams: parts.streams,
-            life: parts.life,
-            work: Work::default(),
-        }
-    }
-
     /// Appends until sealing has ended and nothing is in flight.
     ///
     /// `found` is where Redis had the streams before the first seal.
@@ -452,7 +424,7 @@ impl Appender {
         if audit.fresh {
             report::identity_lost();
         }
-        let mut losses = report::Losses::default();
+        let mut losses = report::Losses::new(audit.fresh);
         for (asked, place) in audit.places {
             let Some(progress) = self.streams.get(&asked.stream) else { continue };
             let held = matches!(progress.mode(), Mode::Held);

@@ -141,7 +141,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<()> {
             () = connecting_may_stop => return Ok(()),
         };
         let error = match outcome {
-            Ok((Ok(()), _)) => return Ok(()),
+            Ok((Ok(()), _)) => break,
             Ok((Err(error), lasted)) => {
                 reached = true;
                 if lasted > Duration::from_secs(10) {

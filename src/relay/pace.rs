@@ -180,12 +180,9 @@ mod tests {
     #[test]
     fn stops_asking_under_load_and_asks_anew_after_it() {
         let mut pace = quiet();
-        let mut steps = (0..STREAK).map(|_| pace.searched(true, s(0)));
-        assert_eq!(steps.next_back(), Some(Step::StopAsking));
-        let mut pace = quiet();
-        for _ in 0..STREAK {
-            pace.searched(true, s(0));
-        }
+        let steps: Vec<Step> = (0..STREAK).map(|_| pace.searched(true, s(0))).collect();
+        assert_eq!(steps.last(), Some(&Step::StopAsking));
+        assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
         assert_eq!(pace.searched(true, s(0)), Step::Search);
         assert_eq!(pace.searched(false, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);

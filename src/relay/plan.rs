@@ -84,7 +84,7 @@ mod tests {
         assert_eq!((a.first_n, a.last()), (8, Position { ms: 10, n: 9 }));
         assert_eq!(a.entries.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 9]);
         assert_eq!((b.first_n, b.last_n()), (1, 1));
-        assert_eq!(plan.new_streams, ["b".into()]);
+        assert_eq!(plan.new_streams, [Arc::<str>::from("b")]);
         let next = heads.plan(4, vec![row(10, "b")], 11);
         assert_eq!((next.batches[0].first_n, next.new_streams.len()), (2, 0));
     }

@@ -13,11 +13,17 @@ const LINES: usize = 20;
 /// Losses found at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
+    everything: bool,
     streams: usize,
     entries: u64,
 }
 
 impl Losses {
+    /// Losses found by one look; `everything` if even the identity key was gone.
+    pub(super) fn new(everything: bool) -> Self {
+        Self { everything, ..Self::default() }
+    }
+
     /// One stream lost this range.
     pub(super) fn add(&mut self, stream: &str, place: &Place, lost: RangeInclusive<u64>) {
         let entries = lost.end() - lost.start() + 1;
@@ -28,6 +34,7 @@ impl Losses {
         }
         let kind = match place {
             Place::At(at) if *at != Position::START => "tail",
+            _ if self.everything => "all",
             _ => "stream",
         };
         warn!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::appender::{Appender, Parts};
+use super::appender::{Appender, Work};
 use super::plan::Heads;
 use super::progress::Progress;
 use super::reader::Reader;
@@ -36,8 +36,8 @@ pub(super) struct Ready {
 
 /// Reaches both servers and makes sure that they are the right ones.
 pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> {
-    let lease = Lease::new(&settings.database, holder.to_owned(), settings.lease).await?;
-    let identity = lease.identity().await?;
+    let (connection, identity) = settings.database.connect_checked("lease").await?;
+    let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
     let redis = settings.server.connect().await?;
     redis.refuse_eviction().await?;
     redis.claim(&identity.outbox.to_string(), &identity.system).await?;
@@ -114,7 +114,7 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         sealed: sealed_in,
         notes: notes_out,
     };
-    let appender = Appender::new(Parts {
+    let appender = Appender {
         redis: ready.redis.clone(),
         log,
         bounds: settings.bounds,
@@ -124,7 +124,8 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         notes: notes_in,
         streams: start.streams,
         life: ready.redis.life().await?,
-    });
+        work: Work::default(),
+    };
     let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
 
     let work = async {

@@ -170,7 +170,7 @@ impl Redis {
     }
 
     /// Runs one command.
-    pub(super) async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+    pub(super) async fn command<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         command.query_async(&mut self.connection()).await.map_err(in_words)
     }
 

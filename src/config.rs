@@ -1,0 +1,283 @@
+//! What the program is told, by flags and environment alike; every error at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::error::{Error, Kind, Result};
+use crate::outbox::Database;
+use crate::relay::{Bounds, Settings};
+use crate::stream::Server;
+
+/// Where Postgres is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DatabaseArgs {
+    /// Postgres with the outbox, like postgres://user:password@host:5432/database
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// File that holds the Postgres URL, instead of the URL itself
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+}
+
+/// Where Redis is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RedisArgs {
+    /// Redis with the streams, like redis://user:password@host:6379/0
+    #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// File that holds the Redis URL, instead of the URL itself
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
+    pub redis_url_file: Option<PathBuf>,
+    /// Begins every key in Redis
+    #[arg(long, env = "OUTBOX_PREFIX", value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+}
+
+/// How the relay works.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// The lease holds this long without a heartbeat; a standby takes over after it [1s to 10m]
+    #[arg(long, env = "OUTBOX_LEASE", value_name = "TIME", default_value = "10s")]
+    pub lease: String,
+    /// All streams in Redis are compared with what they should hold this often [100ms to 10m]
+    #[arg(long, env = "OUTBOX_AUDIT", value_name = "TIME", default_value = "5s")]
+    pub audit: String,
+    /// Rows are searched for at least this often [10ms to 1s]
+    #[arg(long, env = "OUTBOX_POLL", value_name = "TIME", default_value = "1s")]
+    pub poll: String,
+    /// Ask writers for NOTIFY while idle; off polls only [on, off]
+    #[arg(long, env = "OUTBOX_WAKE", value_name = "SWITCH", default_value = "on")]
+    pub wake: String,
+    /// Entries in flight may take this long to arrive after SIGTERM [0s to 10m]
+    #[arg(long, env = "OUTBOX_DRAIN", value_name = "TIME", default_value = "20s")]
+    pub drain: String,
+    /// A server that cannot be reached at start is waited for this long [0s to 1h]
+    #[arg(long, env = "OUTBOX_START", value_name = "TIME", default_value = "30s")]
+    pub start: String,
+    /// Rows sealed together at most [1 to 20000]
+    #[arg(long, env = "OUTBOX_BATCH_ROWS", value_name = "COUNT", default_value = "5000")]
+    pub batch_rows: String,
+    /// Bytes sealed together at most, unless one row alone is larger [64KiB to 4MiB]
+    #[arg(long, env = "OUTBOX_BATCH_BYTES", value_name = "SIZE", default_value = "1MiB")]
+    pub batch_bytes: String,
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// Keeps a value, or remembers what is wrong with `setting`.
+    fn keep<T>(&mut self, setting: &str, value: Result<T, String>) -> Option<T> {
+        value.map_err(|problem| self.0.push(format!("{setting}: {problem}"))).ok()
+    }
+
+    /// `value` if nothing is wrong.
+    ///
+    /// # Errors
+    /// `Usage` with every problem on a line of its own.
+    fn end<T>(self, value: Option<T>) -> Result<T> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => {
+                let lines: String = self.0.iter().map(|line| format!("\n  {line}")).collect();
+                Err(Error::new(Kind::Usage, format!("the configuration is wrong:{lines}")))
+            }
+        }
+    }
+}
+
+impl DatabaseArgs {
+    fn read(&self, problems: &mut Problems) -> Option<Database> {
+        let url = one_of("DATABASE_URL", &self.database_url, &self.database_url_file);
+        let url = problems.keep("DATABASE_URL", url)?;
+        problems.keep("DATABASE_URL", Database::from_url(&url).map_err(|e| e.to_string()))
+    }
+
+    /// The database alone.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn database(&self) -> Result<Database> {
+        let mut problems = Problems::default();
+        let database = self.read(&mut problems);
+        problems.end(database)
+    }
+}
+
+impl RedisArgs {
+    fn read(&self, problems: &mut Problems) -> Option<Server> {
+        let url = problems.keep("REDIS_URL", one_of("REDIS_URL", &self.redis_url, &self.redis_url_file));
+        let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic()) && self.prefix.len() <= 128 {
+            true => Ok(()),
+            false => Err(format!("{:?} is not up to 128 printable ASCII characters", self.prefix)),
+        };
+        problems.keep("OUTBOX_PREFIX", prefix)?;
+        let server = Server::from_url(&url?, &self.prefix).map_err(|e| e.to_string());
+        problems.keep("REDIS_URL", server)
+    }
+}
+
+/// Both servers.
+///
+/// # Errors
+/// `Usage` with every problem.
+pub fn servers(database: &DatabaseArgs, redis: &RedisArgs) -> Result<(Database, Server)> {
+    let mut problems = Problems::default();
+    let database = database.read(&mut problems);
+    let server = redis.read(&mut problems);
+    problems.end(database.zip(server))
+}
+
+impl RunArgs {
+    /// The settings of the relay.
+    ///
+    /// # Errors
+    /// `Usage` with every problem.
+    pub fn settings(&self) -> Result<Settings> {
+        const MS: Duration = Duration::from_millis(1);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let mut problems = Problems::default();
+        let database = self.database.read(&mut problems);
+        let server = self.redis.read(&mut problems);
+        let mut time = |setting: &str, text: &str, least: Duration, most: Duration| {
+            problems.keep(setting, duration(text, least, most))
+        };
+        let lease = time("OUTBOX_LEASE", &self.lease, 1_000 * MS, minutes(10));
+        let audit = time("OUTBOX_AUDIT", &self.audit, 100 * MS, minutes(10));
+        let poll = time("OUTBOX_POLL", &self.poll, 10 * MS, 1_000 * MS);
+        let drain = time("OUTBOX_DRAIN", &self.drain, Duration::ZERO, minutes(10));
+        let start = time("OUTBOX_START", &self.start, Duration::ZERO, minutes(60));
+        let wake = problems.keep("OUTBOX_WAKE", switch(&self.wake));
+        let rows = problems.keep("OUTBOX_BATCH_ROWS", count(&self.batch_rows, 1, 20_000));
+        let bytes = problems.keep("OUTBOX_BATCH_BYTES", size(&self.batch_bytes, 64 << 10, 4 << 20));
+        let settings = (|| {
+            Some(Settings {
+                database: database?,
+                server: server?,
+                lease: lease?,
+                audit: audit?,
+                poll: poll?,
+                wake: wake?,
+                drain: drain?,
+                start: start?,
+                bounds: Bounds { rows: rows?, bytes: bytes? },
+            })
+        })();
+        problems.end(settings)
+    }
+}
+
+/// A secret given as a value or as a file.
+fn one_of(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<String, String> {
+    match (value, file) {
+        (Some(_), Some(_)) => Err(format!("is set, and so is {name}_FILE; set one of them")),
+        (Some(value), None) if !value.is_empty() => Ok(value.clone()),
+        (_, Some(file)) => std::fs::read_to_string(file)
+            .map(|text| text.trim().to_owned())
+            .map_err(|error| format!("cannot read {} ({name}_FILE): {error}", file.display())),
+        _ => Err(format!("is not set; set it or {name}_FILE")),
+    }
+}
+
+/// A time like `250ms`, `5s`, `10m`, `2h`, `7d`.
+fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let found = units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(*factor).map(Duration::from_millis)
+    });
+    match found {
+        Some(time) if time >= least && time <= most => Ok(time),
+        Some(_) => Err(format!("{text:?} is not between {least:?} and {most:?}")),
+        None => Err(format!("{text:?} is not a time like 250ms, 5s, 10m, 2h or 7d")),
+    }
+}
+
+/// A size like `64KiB` or `4MiB`.
+fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let found = units.iter().find_map(|(unit, shift)| {
+        let number: usize = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    match found {
+        Some(size) if size >= least && size <= most => Ok(size),
+        Some(_) => Err(format!("{text:?} is not between {} KiB and {} MiB", least >> 10, most >> 20)),
+        None => Err(format!("{text:?} is not a size like 64KiB or 4MiB")),
+    }
+}
+
+fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= least && count <= most => Ok(count),
+        _ => Err(format!("{text:?} is not a number from {least} to {most}")),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither on nor off")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times_with_units() {
+        let read = |text| duration(text, Duration::ZERO, Duration::MAX);
+        assert_eq!(read("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(read("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "5", "s", "-5s", "5 weeks", "1.5s", "99999999999999999999d"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(duration("5s", Duration::ZERO, Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn reads_sizes_with_units() {
+        assert_eq!(size("64KiB", 0, usize::MAX), Ok(65_536));
+        for bad in ["", "64", "64kb", "MiB"] {
+            assert!(size(bad, 0, usize::MAX).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tells_everything_that_is_wrong_at_once_and_no_secret() {
+        let args = RunArgs {
+            database: DatabaseArgs {
+                database_url: Some("postgres://u:secret@h:port/d".into()),
+                ..Default::default()
+            },
+            redis: RedisArgs { redis_url: Some("http://:secret@h".into()), ..Default::default() },
+            lease: "never".into(),
+            audit: "5s".into(),
+            poll: "2s".into(),
+            wake: "maybe".into(),
+            drain: "20s".into(),
+            start: "30s".into(),
+            batch_rows: "0".into(),
+            batch_bytes: "1TiB".into(),
+        };
+        let error = args.settings().expect_err("all of it is wrong");
+        let text = error.to_string();
+        assert_eq!(error.kind(), Kind::Usage);
+        for setting in ["DATABASE_URL", "REDIS_URL", "OUTBOX_LEASE", "OUTBOX_POLL", "OUTBOX_WAKE",
+            "OUTBOX_BATCH_ROWS", "OUTBOX_BATCH_BYTES"] {
+            assert!(text.contains(setting), "{setting} in {text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The result of the demo, and the table that shows it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::journal::STREAMS;
+use super::narrator::grouped;
+use super::reconcile::Counts;
+
+/// What the reconciliation found, over all streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DemoOutcome {
+    /// Committed events that are not in their stream.
+    pub lost: u64,
+    /// Entries beyond the first of their event.
+    pub duplicated: u64,
+    /// Entries that come after a later event of their key.
+    pub out_of_order: u64,
+    /// Entries of events that were rolled back, or that the shop never wrote.
+    pub ghosts: u64,
+    /// Entries that have another ID than when a worker first saw them.
+    pub renumbered: u64,
+    /// Events of which the shop could not find out whether they were committed.
+    pub unknown: u64,
+    /// Whether `outbox-relay verify` exited with 0.
+    pub verified: bool,
+}
+
+impl DemoOutcome {
+    pub(super) fn new(total: &Counts, verified: bool) -> Self {
+        Self {
+            lost: total.lost,
+            duplicated: total.duplicated,
+            out_of_order: total.out_of_order,
+            ghosts: total.ghosts,
+            renumbered: total.renumbered,
+            unknown: total.unknown,
+            verified,
+        }
+    }
+
+    /// Whether the relay kept its promises: exit code 0, else 1.
+    pub fn is_clean(&self) -> bool {
+        let Self { lost, duplicated, out_of_order, ghosts, renumbered, unknown, verified } = *self;
+        lost + duplicated + out_of_order + ghosts + renumbered + unknown == 0 && verified
+    }
+}
+
+impl fmt::Display for DemoOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean() {
+            return f.write_str("Nothing lost, nothing twice, nothing out of order.");
+        }
+        let counts = [
+            (self.lost, "lost"),
+            (self.duplicated, "duplicated"),
+            (self.out_of_order, "out of order"),
+            (self.ghosts, "present without a committed event"),
+            (self.renumbered, "under another ID"),
+            (self.unknown, "of unknown fate"),
+        ];
+        let faults = counts.iter().filter(|(count, _)| *count > 0);
+        let mut faults: Vec<String> =
+            faults.map(|(count, name)| format!("{} {name}", grouped(*count))).collect();
+        if !self.verified {
+            faults.push("`outbox-relay verify` did not exit with 0".to_owned());
+        }
+        write!(f, "NOT CLEAN: {}.", faults.join(", "))
+    }
+}
+
+type Count = fn(&Counts) -> u64;
+
+/// The reconciliation as a table.
+pub(super) struct Table<'a> {
+    pub(super) counts: &'a [Counts; STREAMS.len()],
+    /// Entries that workers skipped because they had processed them before.
+    pub(super) seen_again: u64,
+    pub(super) rebuild: Duration,
+    pub(super) takeover: Duration,
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: [(&str, Count); 9] = [
+            ("committed by the shop", |c| c.committed),
+            ("rolled back by the shop", |c| c.rolled_back),
+            ("present in Redis", |c| c.present),
+            ("lost", |c| c.lost),
+            ("duplicated", |c| c.duplicated),
+            ("out of order within their key", |c| c.out_of_order),
+            ("ghosts: present, not committed", |c| c.ghosts),
+            ("put back under another ID", |c| c.renumbered),
+            ("processed by workers", |c| c.processed),
+        ];
+        let total = self.counts.iter().fold(Counts::default(), |sum, c| sum + *c);
+        write!(f, "  {:<34}", "")?;
+        for heading in STREAMS.into_iter().chain(["total"]) {
+            write!(f, "{heading:>12}")?;
+        }
+        writeln!(f)?;
+        for (name, count) in rows {
+            write!(f, "  {name:<34}")?;
+            for counts in self.counts.iter().chain([&total]) {
+                write!(f, "{:>12}", grouped(count(counts)))?;
+            }
+            writeln!(f)?;
+        }
+        let single = |f: &mut fmt::Formatter<'_>, name: &str, value: String| {
+            let width = 12 * (STREAMS.len() + 1);
+            writeln!(f, "  {name:<34}{value:>width$}")
+        };
+        single(f, "seen again by workers, skipped", grouped(self.seen_again))?;
+        let seconds = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
+        single(f, "seconds to rebuild Redis", seconds(self.rebuild))?;
+        single(f, "seconds without the killed relay", seconds(self.takeover))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_makes_the_outcome_unclean() {
+        let clean = DemoOutcome::new(&Counts::default(), true);
+        assert!(clean.is_clean());
+        assert!(!DemoOutcome::new(&Counts::default(), false).is_clean());
+        let one_fault: [fn(&mut Counts); 6] = [
+            |c| c.lost = 1,
+            |c| c.duplicated = 1,
+            |c| c.out_of_order = 1,
+            |c| c.ghosts = 1,
+            |c| c.renumbered = 1,
+            |c| c.unknown = 1,
+        ];
+        for fault in one_fault {
+            let mut counts = Counts::default();
+            fault(&mut counts);
+            assert!(!DemoOutcome::new(&counts, true).is_clean(), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn an_unclean_outcome_names_its_faults() {
+        let counts = Counts { lost: 1200, ghosts: 1, ..Counts::default() };
+        let text = DemoOutcome::new(&counts, true).to_string();
+        assert_eq!(text, "NOT CLEAN: 1,200 lost, 1 present without a committed event.");
+    }
+
+    #[test]
+    fn the_table_fits_80_columns() {
+        let counts = [Counts { committed: 1_234_567, ..Counts::default() }; STREAMS.len()];
+        let table = Table {
+            counts: &counts,
+            seen_again: 12,
+            rebuild: Duration::from_millis(1_234),
+            takeover: Duration::from_secs(3),
+        };
+        let text = table.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("2,469,134"), "{text}");
+    }
+}
