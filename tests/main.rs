@@ -1,1 +1,10 @@
+//! Tests on real servers: private Postgres and Redis, and the real program.
+//!
+//! Every run ends with the same check (`support::journal`): the streams equal the log, entry by
+//! entry and byte by byte, and the log equals what the writers themselves noted down.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(missing_docs, reason = "tests are named for what they show")]
+
+mod delivery;
+mod support;

@@ -1,0 +1,116 @@
+//! The program as a child process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The program under test: the one that was built with the tests, or `OUTBOX_RELAY_BIN`.
+pub(crate) fn program() -> PathBuf {
+    match std::env::var_os("OUTBOX_RELAY_BIN") {
+        Some(path) => path.into(),
+        None => env!("CARGO_BIN_EXE_outbox-relay").into(),
+    }
+}
+
+/// A running `outbox-relay run`; killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Relay {
+    /// Starts the program with these variables and nothing else of ours in its environment.
+    pub(crate) fn start(folder: &Path, name: &str, variables: &[(&str, &str)]) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(program())
+            .arg("run")
+            .env_clear()
+            .envs(std::env::vars().filter(|(k, _)| k == "PATH" || k == "RUST_BACKTRACE"))
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and waits for the end.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(Duration::from_secs(40))
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, bound: Duration) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < bound, "the relay did not end within {bound:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has logged `text` at least `times` times.
+    #[track_caller]
+    pub(crate) fn logged_times(&self, text: &str, times: usize) -> impl Future<Output = ()> {
+        let (caller, log, text) =
+            (std::panic::Location::caller(), self.log.clone(), text.to_owned());
+        async move {
+            let begun = Instant::now();
+            loop {
+                let found = std::fs::read_to_string(&log).unwrap_or_default();
+                if found.matches(&text).count() >= times {
+                    return;
+                }
+                assert!(
+                    begun.elapsed() < Duration::from_secs(30),
+                    "{caller}: the relay did not log {text:?} {times} times:\n{found}"
+                );
+                super::pause().await;
+            }
+        }
+    }
+
+    /// Waits until it has logged `text`.
+    #[track_caller]
+    pub(crate) fn logged(&self, text: &str) -> impl Future<Output = ()> {
+        self.logged_times(text, 1)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.log.display(), self.log());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A private Postgres and a private Redis with the schema and the roles of a real installation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outbox_relay::outbox::{Database, Grants, migrate};
+use outbox_relay::sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
+use redis::aio::MultiplexedConnection;
+use tokio_postgres::{Client, NoTls};
+
+use super::journal::Journal;
+use super::relay::{Relay, program};
+use super::{eventually, journal, proxy::Proxy};
+
+/// Role of applications in tests.
+pub(crate) const APPLICATION: &str = "shop";
+/// Role of the relay in tests.
+pub(crate) const RELAY: &str = "relay";
+
+/// Everything that a test needs; stops and removes all of it when dropped.
+pub(crate) struct World {
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: Redis,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Both servers, the schema, and the two roles with the rights that `migrate` grants.
+    pub(crate) async fn new() -> Self {
+        Self::with(PostgresOptions::default(), RedisOptions::default()).await
+    }
+
+    pub(crate) async fn with(postgres: PostgresOptions, redis: RedisOptions) -> Self {
+        let world = Self::bare(postgres, redis);
+        world.sql(&format!("create role {APPLICATION} login; create role {RELAY} login")).await;
+        let database = Database::from_url(&world.postgres.url()).unwrap();
+        let grants = Grants { applications: vec![APPLICATION.into()], relays: vec![RELAY.into()] };
+        migrate(&database, &grants).await.unwrap();
+        world
+    }
+
+    /// Both servers and nothing in them.
+    pub(crate) fn bare(mut postgres: PostgresOptions, redis: RedisOptions) -> Self {
+        postgres.template = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres"));
+        Self {
+            postgres: Postgres::start(postgres).unwrap(),
+            redis: Redis::start(redis).unwrap(),
+            journal: Arc::default(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A connection as the owner of everything.
+    pub(crate) async fn owner(&self) -> Client {
+        connect(&self.postgres.url()).await
+    }
+
+    /// A connection with the rights of an application.
+    pub(crate) async fn application(&self) -> Client {
+        connect(&self.postgres.url_of("postgres", APPLICATION)).await
+    }
+
+    /// Runs statements as the owner.
+    pub(crate) async fn sql(&self, statements: &str) {
+        self.owner().await.batch_execute(statements).await.unwrap();
+    }
+
+    /// A connection to Redis that waits as long as a test does.
+    pub(crate) async fn streams(&self) -> MultiplexedConnection {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_response_timeout(Some(Duration::from_secs(30)))
+            .set_connection_timeout(Some(Duration::from_secs(30)));
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+    }
+
+    /// Runs one command of Redis and returns its reply.
+    pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut self.streams().await).await.unwrap()
+    }
+
+    /// The variables of a relay with short times, and then `more`.
+    pub(crate) fn variables<'a>(
+        &'a self,
+        urls: &'a (String, String),
+        more: &[(&'a str, &'a str)],
+    ) -> Vec<(&'a str, &'a str)> {
+        let mut variables = vec![
+            ("DATABASE_URL", urls.0.as_str()),
+            ("REDIS_URL", urls.1.as_str()),
+            ("OUTBOX_AUDIT", "500ms"),
+            ("OUTBOX_LEASE", "2s"),
+        ];
+        variables.extend_from_slice(more);
+        variables
+    }
+
+    /// Where the relay finds the servers.
+    pub(crate) fn urls(&self) -> (String, String) {
+        (self.postgres.url_of("postgres", RELAY), self.redis.url())
+    }
+
+    /// Starts a relay with the rights of its role.
+    pub(crate) fn relay(&self, name: &str, more: &[(&str, &str)]) -> Relay {
+        let urls = self.urls();
+        Relay::start(self.folder.path(), name, &self.variables(&urls, more))
+    }
+
+    /// Starts a relay that reaches Redis through `proxy`.
+    pub(crate) fn relay_through(&self, name: &str, proxy: &Proxy, more: &[(&str, &str)]) -> Relay {
+        let urls = (self.urls().0, format!("redis://127.0.0.1:{}/", proxy.port()));
+        Relay::start(self.folder.path(), name, &self.variables(&urls, more))
+    }
+
+    /// Waits until every committed row is in Redis and marked, at most a minute.
+    #[track_caller]
+    pub(crate) fn settled(&self) -> impl Future<Output = ()> + '_ {
+        eventually("every committed row is dispatched", Duration::from_secs(60), || async {
+            let client = self.owner().await;
+            let sql = "select (select count(*) from outbox.pending) \
+                       + (select count(*) from outbox.batch where dispatched_at is null) \
+                       + (select count(*) from outbox.stream where state <> 'active')";
+            client.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0)
+        })
+    }
+
+    /// Waits until all is settled, then checks streams, log and journal against each other, and
+    /// that `verify` sees no difference either.
+    pub(crate) async fn reconcile(&self) {
+        self.settled().await;
+        journal::check(self).await;
+        let output = std::process::Command::new(program())
+            .args(["verify", "--json"])
+            .env("DATABASE_URL", self.urls().0)
+            .env("REDIS_URL", self.urls().1)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A connection whose driver ends with it.
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
