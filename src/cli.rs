@@ -66,7 +66,7 @@ struct DemoArgs {
     /// How long the shop is open [5 to 3600]
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3600))]
     seconds: u64,
-    /// Orders per second [1 to 2000]
+    /// Transactions per second [1 to 2000]
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
 }
@@ -157,10 +157,16 @@ async fn run_migrate(args: MigrateArgs) -> Result<ExitCode> {
     let name = database.name();
     let _ = match (migrated.from, migrated.to) {
         (0, to) => writeln!(out, "{name}: created the schema outbox, version {to}"),
-        (from, to) if from == to => writeln!(out, "{name}: the schema outbox is at version {to}, as it should be"),
-        (from, to) => writeln!(out, "{name}: upgraded the schema outbox from version {from} to {to}"),
+        (from, to) if from == to => {
+            writeln!(out, "{name}: the schema outbox is at version {to}, as it should be")
+        }
+        (from, to) => {
+            writeln!(out, "{name}: upgraded the schema outbox from version {from} to {to}")
+        }
     };
-    for (what, roles) in [("insert entries", &grants.applications), ("run the relay", &grants.relays)] {
+    for (what, roles) in
+        [("insert entries", &grants.applications), ("run the relay", &grants.relays)]
+    {
         for role in roles {
             let _ = writeln!(out, "{name}: role {role} may {what}");
         }
@@ -180,7 +186,9 @@ async fn run_verify(args: VerifyArgs) -> Result<ExitCode> {
     .await?;
     let mut out = std::io::stdout().lock();
     let printed = if args.json {
-        serde_json::to_writer(&mut out, &verified).map_err(std::io::Error::from).and_then(|()| writeln!(out))
+        serde_json::to_writer(&mut out, &verified)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
     } else {
         print_verified(&mut out, &verified)
     };
@@ -202,7 +210,11 @@ fn print_verified(out: &mut impl std::io::Write, verified: &Verified) -> std::io
         )?;
     }
     if verified.backlog > 0 {
-        writeln!(out, "{} entries were sealed and not yet known to be in Redis; that is no fault", verified.backlog)?;
+        writeln!(
+            out,
+            "{} entries were sealed and not yet known to be in Redis; that is no fault",
+            verified.backlog
+        )?;
     }
     let checked: u64 = verified.streams.iter().map(|s| s.checked).sum();
     let streams = verified.streams.len();

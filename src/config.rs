@@ -115,8 +115,11 @@ impl DatabaseArgs {
 
 impl RedisArgs {
     fn read(&self, problems: &mut Problems) -> Option<Server> {
-        let url = problems.keep("REDIS_URL", one_of("REDIS_URL", &self.redis_url, &self.redis_url_file));
-        let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic()) && self.prefix.len() <= 128 {
+        let url =
+            problems.keep("REDIS_URL", one_of("REDIS_URL", &self.redis_url, &self.redis_url_file));
+        let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic())
+            && self.prefix.len() <= 128
+        {
             true => Ok(()),
             false => Err(format!("{:?} is not up to 128 printable ASCII characters", self.prefix)),
         };
@@ -211,7 +214,9 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
     });
     match found {
         Some(size) if size >= least && size <= most => Ok(size),
-        Some(_) => Err(format!("{text:?} is not between {} KiB and {} MiB", least >> 10, most >> 20)),
+        Some(_) => {
+            Err(format!("{text:?} is not between {} KiB and {} MiB", least >> 10, most >> 20))
+        }
         None => Err(format!("{text:?} is not a size like 64KiB or 4MiB")),
     }
 }
@@ -274,8 +279,15 @@ mod tests {
         let error = args.settings().expect_err("all of it is wrong");
         let text = error.to_string();
         assert_eq!(error.kind(), Kind::Usage);
-        for setting in ["DATABASE_URL", "REDIS_URL", "OUTBOX_LEASE", "OUTBOX_POLL", "OUTBOX_WAKE",
-            "OUTBOX_BATCH_ROWS", "OUTBOX_BATCH_BYTES"] {
+        for setting in [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "OUTBOX_LEASE",
+            "OUTBOX_POLL",
+            "OUTBOX_WAKE",
+            "OUTBOX_BATCH_ROWS",
+            "OUTBOX_BATCH_BYTES",
+        ] {
             assert!(text.contains(setting), "{setting} in {text}");
         }
         assert!(!text.contains("secret"), "{text}");

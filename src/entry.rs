@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn prints_the_time_with_six_digits() {
         assert_eq!(entry().fields()[1], ("at", "2026-11-22T19:00:00.000001Z".to_string()));
-        let whole = Entry { created_at: "2026-11-22T19:00:00Z".parse().expect("a time"), ..entry() };
+        let whole =
+            Entry { created_at: "2026-11-22T19:00:00Z".parse().expect("a time"), ..entry() };
         assert_eq!(whole.fields()[1].1, "2026-11-22T19:00:00.000000Z");
     }
 }

@@ -9,10 +9,8 @@ pub fn failpoint(name: &str) {
     let Ok(wanted) = std::env::var("OUTBOX_FAILPOINT") else { return };
     let (wanted, visit) = wanted.split_once(':').unwrap_or((&wanted, "1"));
     if wanted == name && VISITS.fetch_add(1, Ordering::Relaxed) + 1 >= visit.parse().unwrap_or(1) {
-        let _ = rustix::process::kill_process(
-            rustix::process::getpid(),
-            rustix::process::Signal::KILL,
-        );
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 

@@ -7,10 +7,22 @@ use tracing_subscriber::EnvFilter;
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
     /// What is logged: error, warn, info, debug, or a filter like outbox_relay=debug
-    #[arg(long = "log", env = "OUTBOX_LOG", value_name = "FILTER", default_value = "info", global = true)]
+    #[arg(
+        long = "log",
+        env = "OUTBOX_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        global = true
+    )]
     pub filter: String,
     /// How it is logged
-    #[arg(long = "log-format", env = "OUTBOX_LOG_FORMAT", value_name = "FORMAT", default_value = "text", global = true)]
+    #[arg(
+        long = "log-format",
+        env = "OUTBOX_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        global = true
+    )]
     pub format: LogFormat,
 }
 

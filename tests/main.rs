@@ -8,3 +8,4 @@
 
 mod delivery;
 mod support;
+mod wake;

@@ -49,7 +49,10 @@ impl Database {
             return Err(Error::new(Kind::Usage, "names no user"));
         }
         if config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::new(Kind::Usage, "asks for TLS, which this version cannot speak yet"));
+            return Err(Error::new(
+                Kind::Usage,
+                "asks for TLS, which this version cannot speak yet",
+            ));
         }
         config
             .connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT))
@@ -68,7 +71,9 @@ impl Database {
             Some(Host::Tcp(name)) => name.clone(),
             #[cfg(unix)]
             Some(Host::Unix(path)) => path.display().to_string(),
-            None => self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+            None => {
+                self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default()
+            }
         };
         let port = self.config.get_ports().first().unwrap_or(&5432);
         let user = self.config.get_user().unwrap_or_default();
@@ -265,7 +270,8 @@ pub(super) fn statement_error(error: tokio_postgres::Error) -> Error {
         || code == SqlState::UNDEFINED_FUNCTION
         || code == SqlState::UNDEFINED_COLUMN
     {
-        let context = format!("the outbox schema is missing or old: {said}; run `outbox-relay migrate`");
+        let context =
+            format!("the outbox schema is missing or old: {said}; run `outbox-relay migrate`");
         Error::new(Kind::Refused, context)
     } else if code == SqlState::INSUFFICIENT_PRIVILEGE {
         let context = format!(

@@ -71,7 +71,8 @@ impl Finder {
             [&in_progress, &xmax, &target, &cursor.high, &after, &limit];
         let stream = answer(self.connection.client().query_raw(&self.find, parameters)).await?;
         let (header, entries, cut_by_bytes) = self.take(stream, bytes).await?;
-        let header = header.ok_or_else(|| Error::new(Kind::Internal, "find returned no snapshot"))?;
+        let header =
+            header.ok_or_else(|| Error::new(Kind::Internal, "find returned no snapshot"))?;
         let search = Search {
             last_id: entries.last().map(|entry| entry.id),
             more: cut_by_bytes || entries.len() >= rows,

@@ -34,7 +34,8 @@ async fn read_identity(connection: &Connection) -> Result<Identity> {
 
 async fn check(connection: &Connection, name: &str) -> Result<Identity> {
     let refuse = |context: String| Err(Error::new(Kind::Refused, context));
-    let sql = "select pg_is_in_recovery(), (select system_identifier::text from pg_control_system())";
+    let sql =
+        "select pg_is_in_recovery(), (select system_identifier::text from pg_control_system())";
     let row = answer(connection.client().query_one(sql, &[])).await?;
     if row.get::<_, bool>(0) {
         return refuse(format!(

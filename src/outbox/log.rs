@@ -367,7 +367,8 @@ impl LogReader {
     /// # Errors
     /// As any statement.
     pub async fn head(&self, stream: &str) -> Result<Position> {
-        let sql = "select ms, last_n from outbox.batch where stream = $1 order by last_n desc limit 1";
+        let sql =
+            "select ms, last_n from outbox.batch where stream = $1 order by last_n desc limit 1";
         let client = self.client().await?;
         let row = answer(client.query_opt(sql, &[&stream])).await?;
         Ok(row.map_or(Position::START, |row| Position {
@@ -392,7 +393,8 @@ impl LogReader {
     /// # Errors
     /// As any statement.
     pub async fn with_rows(&self, stream: &str, events: &[uuid::Uuid]) -> Result<Vec<uuid::Uuid>> {
-        let sql = "select distinct event_id from outbox.entry where stream = $1 and event_id = any ($2)";
+        let sql =
+            "select distinct event_id from outbox.entry where stream = $1 and event_id = any ($2)";
         let client = self.client().await?;
         let rows = answer(client.query(sql, &[&stream, &events])).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -400,7 +402,11 @@ impl LogReader {
 
     async fn client(&self) -> Result<deadpool_postgres::Client> {
         self.pool.get().await.map_err(|error| {
-            Error::caused_by(Kind::Unavailable, "no connection to Postgres for reading the log", error)
+            Error::caused_by(
+                Kind::Unavailable,
+                "no connection to Postgres for reading the log",
+                error,
+            )
         })
     }
 }

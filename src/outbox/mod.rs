@@ -33,6 +33,6 @@ pub use identity::Identity;
 pub use lease::{Lease, Term};
 pub use log::{Log, LogReader, Logged, Phantom, Reached, Seal};
 pub use migrate::{Grants, Migrated, migrate};
-pub use scrub::{Upkeep, Missed};
+pub use scrub::{Missed, Upkeep};
 pub use streams::{Head, StateChange};
 pub use wake::{Armed, Wake};

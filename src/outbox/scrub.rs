@@ -85,7 +85,8 @@ impl Upkeep {
             // Not remembered as proved: the next call sees whether they have been sealed.
             return Ok((Some(Missed { ids: rows.iter().map(|row| row.get(0)).collect() }), false));
         }
-        answer(client.execute("update outbox.scrub set proved = greatest(proved, $1)", &[&to])).await?;
+        answer(client.execute("update outbox.scrub set proved = greatest(proved, $1)", &[&to]))
+            .await?;
         Ok((None, to < candidate.drawn))
     }
 }

@@ -37,15 +37,19 @@ pub(super) async fn phantoms(
             found.push(phantom);
         }
     }
-    let events: Vec<Uuid> = found.iter().filter_map(|phantom| phantom.event_id.parse().ok()).collect();
+    let events: Vec<Uuid> =
+        found.iter().filter_map(|phantom| phantom.event_id.parse().ok()).collect();
     if !log.with_rows(stream, &events).await?.is_empty() {
         return Ok(None);
     }
     error!(
-        stream, first = sealed.n + 1, last = at.n,
+        stream,
+        first = sealed.n + 1,
+        last = at.n,
         "Postgres lost history: entries {} to {} of stream {stream} have no rows any more; they are \
          listed in outbox.phantom and the stream goes on behind them",
-        sealed.n + 1, at.n,
+        sealed.n + 1,
+        at.n,
     );
     Ok(Some(found))
 }

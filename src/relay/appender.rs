@@ -236,7 +236,9 @@ impl Appender {
                 }
                 self.tell(stream, "active", None);
             }
-            Verdict::Replay { after, lost } => self.replay(stream, &finding.place, after, lost, losses),
+            Verdict::Replay { after, lost } => {
+                self.replay(stream, &finding.place, after, lost, losses)
+            }
             Verdict::Bootstrap { floor, lost } | Verdict::Forward { floor, lost } => {
                 self.replay(stream, &finding.place, floor, lost, losses);
                 self.move_to(stream, &finding.place, floor);
@@ -247,7 +249,11 @@ impl Appender {
             }
             Verdict::WrongType { kind } => {
                 progress.hold();
-                self.tell(stream, "halted", Some(report::wrong_type(&self.redis.key(stream), &kind)));
+                self.tell(
+                    stream,
+                    "halted",
+                    Some(report::wrong_type(&self.redis.key(stream), &kind)),
+                );
             }
         }
     }
@@ -437,8 +443,9 @@ impl Appender {
     }
 
     fn reported(&mut self, report: Result<Result<Report>, tokio::task::JoinError>) -> Result<()> {
-        let report = report
-            .map_err(|error| Error::caused_by(Kind::Internal, "a task of the relay failed", error))??;
+        let report = report.map_err(|error| {
+            Error::caused_by(Kind::Internal, "a task of the relay failed", error)
+        })??;
         match report {
             Report::Examined { stream, epoch, place, in_log } => {
                 if self.streams.get(&stream).is_some_and(|p| p.epoch() == epoch) {

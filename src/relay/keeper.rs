@@ -38,7 +38,8 @@ async fn scrub(upkeep: &mut Upkeep, missed: &Sender<Missed>) -> Result<bool> {
     let (found, more) = upkeep.scrub().await?;
     if let Some(found) = found {
         error!(
-            rows = found.ids.len(), first_id = found.ids.first(),
+            rows = found.ids.len(),
+            first_id = found.ids.first(),
             "the scrub found {} committed rows that the search had missed; they are sealed now, out \
              of their order. This is a fault of the relay, or rows were written around the schema",
             found.ids.len(),

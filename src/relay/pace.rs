@@ -14,6 +14,10 @@ use std::time::Duration;
 /// Searches in a row that found rows before the relay stops asking for wake-ups: it does not sleep,
 /// and a NOTIFY costs writers a lock of the whole database.
 const STREAK: u32 = 8;
+/// After such a streak, searches in a row that find nothing before it asks again, and the wait
+/// between them: without them it would ask and stop asking with every lull of a busy writer.
+const LULL: u32 = 20;
+const LULL_WAIT: Duration = Duration::from_millis(1);
 /// First doze while transactions from before the question are still open.
 const DOZE: Duration = Duration::from_millis(2);
 
@@ -36,7 +40,9 @@ pub enum Step {
 enum Asking {
     No,
     /// Asked, but some writer may not have seen it.
-    Asked { doze: Duration },
+    Asked {
+        doze: Duration,
+    },
     /// Every commit with rows wakes; one last search is due.
     Over,
     /// Every commit with rows wakes, and there were none left.
@@ -51,12 +57,13 @@ pub struct Pace {
     asking: Asking,
     asked_at: Duration,
     streak: u32,
+    lull: u32,
 }
 
 impl Pace {
     /// Searches at least every `poll`. Without `wakes` it polls only.
     pub fn new(poll: Duration, wakes: bool) -> Self {
-        Self { poll, wakes, asking: Asking::No, asked_at: Duration::ZERO, streak: 0 }
+        Self { poll, wakes, asking: Asking::No, asked_at: Duration::ZERO, streak: 0, lull: LULL }
     }
 
     /// How long a question holds: long enough to be asked again at each poll, short enough that a
@@ -69,8 +76,12 @@ impl Pace {
     pub fn searched(&mut self, found: bool, now: Duration) -> Step {
         if found {
             self.streak += 1;
+            if self.lull < LULL {
+                self.lull = 0;
+            }
             if self.streak >= STREAK && self.asking != Asking::No {
                 self.asking = Asking::No;
+                self.lull = 0;
                 return Step::StopAsking;
             }
             return Step::Search;
@@ -78,6 +89,10 @@ impl Pace {
         self.streak = 0;
         if !self.wakes {
             return Step::Wait(self.poll);
+        }
+        if self.lull < LULL {
+            self.lull += 1;
+            return Step::Wait(LULL_WAIT.min(self.poll));
         }
         if self.asking != Asking::No && now.saturating_sub(self.asked_at) >= self.question() {
             // The question ran out unnoticed: whoever wrote since then was not asked.
@@ -88,7 +103,11 @@ impl Pace {
             Asking::Asked { .. } => Step::CheckOver,
             Asking::Over | Asking::Quiet => {
                 self.asking = Asking::Quiet;
-                if now.saturating_sub(self.asked_at) >= self.poll { Step::Ask } else { Step::Wait(self.poll) }
+                if now.saturating_sub(self.asked_at) >= self.poll {
+                    Step::Ask
+                } else {
+                    Step::Wait(self.poll)
+                }
             }
         }
     }
@@ -184,6 +203,9 @@ mod tests {
         assert_eq!(steps.last(), Some(&Step::StopAsking));
         assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
         assert_eq!(pace.searched(true, s(0)), Step::Search);
+        for _ in 0..LULL {
+            assert_eq!(pace.searched(false, s(0)), Step::Wait(LULL_WAIT), "a lull is not the end");
+        }
         assert_eq!(pace.searched(false, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);
     }

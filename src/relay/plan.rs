@@ -77,8 +77,7 @@ mod tests {
 
     #[test]
     fn numbers_are_dense_per_stream_and_keep_the_order_of_rows() {
-        let mut heads: Heads =
-            [("a".into(), Position { ms: 5, n: 7 })].into_iter().collect();
+        let mut heads: Heads = [("a".into(), Position { ms: 5, n: 7 })].into_iter().collect();
         let plan = heads.plan(3, vec![row(1, "a"), row(4, "b"), row(9, "a")], 10);
         let (a, b) = (&plan.batches[0], &plan.batches[1]);
         assert_eq!((a.first_n, a.last()), (8, Position { ms: 10, n: 9 }));

@@ -113,6 +113,8 @@ impl Reader {
     }
 
     fn wake(&self) -> Result<&Wake> {
-        self.wake.as_ref().ok_or_else(|| Error::new(Kind::Internal, "asked for wake-ups without LISTEN"))
+        self.wake
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Internal, "asked for wake-ups without LISTEN"))
     }
 }

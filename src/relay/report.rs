@@ -38,9 +38,14 @@ impl Losses {
             _ => "stream",
         };
         warn!(
-            stream, kind, first = lost.start(), last = lost.end(), entries,
+            stream,
+            kind,
+            first = lost.start(),
+            last = lost.end(),
+            entries,
             "Redis lost entries {} to {} of stream {stream}; putting them back from Postgres",
-            lost.start(), lost.end(),
+            lost.start(),
+            lost.end(),
         );
     }
 
@@ -48,8 +53,11 @@ impl Losses {
     pub(super) fn end(self) {
         if self.streams > 1 {
             warn!(
-                streams = self.streams, entries = self.entries,
-                "Redis lost {} entries of {} streams in all", self.entries, self.streams,
+                streams = self.streams,
+                entries = self.entries,
+                "Redis lost {} entries of {} streams in all",
+                self.entries,
+                self.streams,
             );
         }
     }
@@ -57,18 +65,24 @@ impl Losses {
 
 /// The key that says whose Redis this is was gone.
 pub(super) fn identity_lost() {
-    warn!("Redis lost its identity key, as after FLUSHALL; it was made again and all streams are looked at");
+    warn!(
+        "Redis lost its identity key, as after FLUSHALL; it was made again and all streams are looked at"
+    );
 }
 
 /// The server is not the one it was.
 pub(super) fn new_life() {
-    info!("Redis restarted, changed its replication history or evicted keys; looking at all streams");
+    info!(
+        "Redis restarted, changed its replication history or evicted keys; looking at all streams"
+    );
 }
 
 /// A stream's state changed.
 pub(super) fn state(stream: &str, state: &str, reason: Option<&str>) {
     match reason {
-        Some(reason) if state != "rebuilding" => warn!(stream, state, "stream {stream} is {state}: {reason}"),
+        Some(reason) if state != "rebuilding" => {
+            warn!(stream, state, "stream {stream} is {state}: {reason}")
+        }
         _ => info!(stream, state, "stream {stream} is {state}"),
     }
 }

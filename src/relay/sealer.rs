@@ -89,7 +89,9 @@ impl Sealer {
         let plan = self.heads.plan(seal, found.entries, found.clock_ms);
         failpoint("before_seal");
         let (batches, new_streams) = (&plan.batches[..], &plan.new_streams[..]);
-        self.log.seal(Seal { seal, cursor: &found.cursor, batches, new_streams, marks: &marks }).await?;
+        self.log
+            .seal(Seal { seal, cursor: &found.cursor, batches, new_streams, marks: &marks })
+            .await?;
         failpoint("after_seal");
         self.last_seal = seal;
         let ended = |_| Error::new(Kind::Internal, "appending ended before sealing");

@@ -172,15 +172,18 @@ impl Start {
             let Place::At(at) = *place else { continue };
             waiting += head.sealed.n.saturating_sub(at.n);
             if at > head.sealed
-                && let Some(found) = ahead::phantoms(log, redis, &head.stream, head.sealed, at).await?
+                && let Some(found) =
+                    ahead::phantoms(log, redis, &head.stream, head.sealed, at).await?
             {
                 writer.settle_phantoms(&head.stream, at, &found).await?;
                 (head.sealed, head.dispatched) = (at, at.n);
             }
         }
         info!(
-            streams = heads.len(), behind = waiting,
-            "looked at {} streams in Redis", heads.len(),
+            streams = heads.len(),
+            behind = waiting,
+            "looked at {} streams in Redis",
+            heads.len(),
         );
         Ok(Self {
             cursor,

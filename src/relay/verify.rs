@@ -68,7 +68,10 @@ pub async fn verify(
     let redis = server.connect().await?;
     match redis.owner().await? {
         Some(owner) if owner != identity.outbox.to_string() => {
-            let context = format!("this Redis belongs to outbox {owner}, the database is {}", identity.outbox);
+            let context = format!(
+                "this Redis belongs to outbox {owner}, the database is {}",
+                identity.outbox
+            );
             return Err(Error::new(Kind::Refused, context));
         }
         _ => {}
@@ -129,8 +132,10 @@ impl<'a> Comparison<'a> {
         let phantoms = self.log.phantoms(&stream).await?;
         let (mut after, mut logged) = (Position::START, self.read(0, through).await?);
         while let Some(last) = logged.last().map(|logged| logged.position) {
-            let (entries, next) =
-                tokio::try_join!(self.entries(after, last, logged.len()), self.read(last.n, through))?;
+            let (entries, next) = tokio::try_join!(
+                self.entries(after, last, logged.len()),
+                self.read(last.n, through)
+            )?;
             self.compare(logged, entries, &phantoms);
             progress(&stream, last.n, through);
             (after, logged) = (last, next);
@@ -138,7 +143,9 @@ impl<'a> Comparison<'a> {
         // What Redis has beyond: ours if it was sealed after we began.
         let sealed = self.log.head(&stream).await?.max(after);
         for entry in self.entries(after, there.max(after), ROWS).await? {
-            if entry.position > sealed || self.log.locate(&stream, entry.position.n).await? != Some(entry.position) {
+            if entry.position > sealed
+                || self.log.locate(&stream, entry.position.n).await? != Some(entry.position)
+            {
                 self.unknown(&entry, &phantoms);
             }
         }
@@ -167,7 +174,12 @@ impl<'a> Comparison<'a> {
         Ok(entries)
     }
 
-    fn compare(&mut self, logged: Vec<Logged>, entries: Vec<StreamEntry>, phantoms: &HashSet<String>) {
+    fn compare(
+        &mut self,
+        logged: Vec<Logged>,
+        entries: Vec<StreamEntry>,
+        phantoms: &HashSet<String>,
+    ) {
         let mut entries = entries.into_iter().peekable();
         for logged in logged {
             while let Some(before) = entries.next_if(|e| e.position < logged.position) {

@@ -79,10 +79,7 @@ fn user_in(users: &str, name: &str) -> Option<Account> {
 
 /// macOS writes the ids of `nobody` as -2.
 fn id_in(field: &str) -> Option<u32> {
-    field
-        .parse::<u32>()
-        .ok()
-        .or_else(|| field.parse::<i32>().ok().map(i32::cast_unsigned))
+    field.parse::<u32>().ok().or_else(|| field.parse::<i32>().ok().map(i32::cast_unsigned))
 }
 
 #[cfg(test)]
@@ -102,10 +99,7 @@ mod tests {
 
     #[test]
     fn negative_ids_wrap() {
-        let expected = Account::Other {
-            uid: 4_294_967_294,
-            gid: 4_294_967_294,
-        };
+        let expected = Account::Other { uid: 4_294_967_294, gid: 4_294_967_294 };
         assert_eq!(user_in(USERS, "nobody"), Some(expected));
     }
 

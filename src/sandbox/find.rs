@@ -18,28 +18,18 @@ const PG_PLACES: [(&str, &str, &str); 4] = [
     ("/usr", "pgsql-", "bin"),
 ];
 
-const REDIS_PLACES: [&str; 4] = [
-    "/usr/local/bin",
-    "/opt/homebrew/bin",
-    "/usr/local/opt/redis/bin",
-    "/usr/bin",
-];
+const REDIS_PLACES: [&str; 4] =
+    ["/usr/local/bin", "/opt/homebrew/bin", "/usr/local/opt/redis/bin", "/usr/bin"];
 
 /// The folder with `postgres` and `initdb`.
 pub(super) fn postgres_folder() -> io::Result<PathBuf> {
     if let Some(folder) = env::var_os(PG_BIN).filter(|value| !value.is_empty()) {
         let folder = PathBuf::from(folder);
-        let missing = || {
-            missing(format!(
-                "{PG_BIN}={} has no postgres and initdb",
-                folder.display()
-            ))
-        };
+        let missing =
+            || missing(format!("{PG_BIN}={} has no postgres and initdb", folder.display()));
         return server_folder(&folder).ok_or_else(missing);
     }
-    let in_path = folders_in_path()
-        .into_iter()
-        .find_map(|folder| server_folder(&folder));
+    let in_path = folders_in_path().into_iter().find_map(|folder| server_folder(&folder));
     let packaged = || PG_PLACES.iter().find_map(newest_in);
     in_path.or_else(packaged).ok_or_else(|| {
         let places = PG_PLACES.map(|(root, start, end)| format!("{root}/{start}*/{end}"));
@@ -56,28 +46,18 @@ pub(super) fn redis_server() -> io::Result<PathBuf> {
     if let Some(program) = env::var_os(REDIS_SERVER).filter(|value| !value.is_empty()) {
         let program = PathBuf::from(program);
         let missing = || missing(format!("{REDIS_SERVER}={} is no file", program.display()));
-        return program
-            .is_file()
-            .then(|| program.clone())
-            .ok_or_else(missing);
+        return program.is_file().then(|| program.clone()).ok_or_else(missing);
     }
     let mut folders = folders_in_path();
     folders.extend(REDIS_PLACES.map(PathBuf::from));
-    let find = |name: &str| {
-        folders
-            .iter()
-            .map(|f| f.join(name))
-            .find(|file| file.is_file())
-    };
-    find("redis-server")
-        .or_else(|| find("valkey-server"))
-        .ok_or_else(|| {
-            missing(format!(
-                "no Redis server found: looked for redis-server and valkey-server in PATH, {}; \
+    let find = |name: &str| folders.iter().map(|f| f.join(name)).find(|file| file.is_file());
+    find("redis-server").or_else(|| find("valkey-server")).ok_or_else(|| {
+        missing(format!(
+            "no Redis server found: looked for redis-server and valkey-server in PATH, {}; \
              install it with `make deps` or set {REDIS_SERVER} to the program",
-                REDIS_PLACES.join(", ")
-            ))
-        })
+            REDIS_PLACES.join(", ")
+        ))
+    })
 }
 
 fn missing(text: String) -> io::Error {
@@ -85,9 +65,7 @@ fn missing(text: String) -> io::Error {
 }
 
 fn folders_in_path() -> Vec<PathBuf> {
-    env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default()
+    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 /// `folder`, or the one that its link `postgres` leads to, if a server can be made from it.
@@ -96,11 +74,7 @@ fn server_folder(folder: &Path) -> Option<PathBuf> {
     let real = fs::canonicalize(folder.join("postgres")).ok()?;
     [real.parent()?, folder]
         .into_iter()
-        .find(|candidate| {
-            ["postgres", "initdb"]
-                .iter()
-                .all(|name| candidate.join(name).is_file())
-        })
+        .find(|candidate| ["postgres", "initdb"].iter().all(|name| candidate.join(name).is_file()))
         .map(Path::to_path_buf)
 }
 
@@ -119,9 +93,7 @@ fn newest_first(mut names: Vec<String>) -> Vec<String> {
 
 /// The numbers in a name: `[9, 6]` of `postgresql@9.6`, none of `postgresql`.
 fn numbers_in(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -134,18 +106,12 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_numbers() {
-        assert_eq!(
-            sorted(&["9.6", "15", "10", "9.10"]),
-            ["15", "10", "9.10", "9.6"]
-        );
+        assert_eq!(sorted(&["9.6", "15", "10", "9.10"]), ["15", "10", "9.10", "9.6"]);
         assert_eq!(
             sorted(&["postgresql", "postgresql@9.6", "postgresql@16"]),
             ["postgresql@16", "postgresql@9.6", "postgresql"]
         );
-        assert_eq!(
-            sorted(&["pgsql-9.6", "pgsql-17"]),
-            ["pgsql-17", "pgsql-9.6"]
-        );
+        assert_eq!(sorted(&["pgsql-9.6", "pgsql-17"]), ["pgsql-17", "pgsql-9.6"]);
     }
 
     #[test]

@@ -102,11 +102,7 @@ impl Drop for Guard {
 fn temporary_base(account: Account) -> PathBuf {
     let base = env::temp_dir();
     let enterable = account == Account::Ourselves || base.ancestors().all(is_open_to_all);
-    if enterable {
-        base
-    } else {
-        PathBuf::from("/tmp")
-    }
+    if enterable { base } else { PathBuf::from("/tmp") }
 }
 
 fn is_open_to_all(folder: &Path) -> bool {

@@ -103,11 +103,7 @@ mod tests {
         let mut seen = 0;
         let port = on_free_port(|port| {
             seen += 1;
-            if seen < 3 {
-                Err(io::ErrorKind::AddrInUse.into())
-            } else {
-                Ok(port)
-            }
+            if seen < 3 { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(port) }
         });
         assert!(port.is_ok());
         assert_eq!(seen, 3);

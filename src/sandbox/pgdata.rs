@@ -34,32 +34,18 @@ impl Maker<'_> {
     fn init(&self, data: &Path) -> io::Result<()> {
         let mut command = program(self.bin, "initdb", self.account);
         command
-            .args([
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "--locale",
-                "C",
-                "--no-sync",
-            ])
+            .args(["-U", "postgres", "-A", "trust", "--locale", "C", "--no-sync"])
             .args(["--encoding", &self.options.encoding])
             .arg("-D")
             .arg(data)
             // Otherwise it complains when its user cannot enter our current folder.
             .current_dir(data.parent().unwrap_or(data));
-        let output = command
-            .output()
-            .map_err(|e| explain("cannot start initdb", &e))?;
+        let output = command.output().map_err(|e| explain("cannot start initdb", &e))?;
         if output.status.success() {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(io::Error::other(format!(
-            "initdb failed ({}):\n{}",
-            output.status,
-            text.trim_end()
-        )))
+        Err(io::Error::other(format!("initdb failed ({}):\n{}", output.status, text.trim_end())))
     }
 
     fn make_from(&self, templates: &Path, data: &Path) -> io::Result<()> {
@@ -69,11 +55,7 @@ impl Maker<'_> {
         if !template.exists() {
             self.make_template(&template, data)?;
         }
-        if data.exists() {
-            Ok(())
-        } else {
-            copy_tree(&template, data, self.account)
-        }
+        if data.exists() { Ok(()) } else { copy_tree(&template, data, self.account) }
     }
 
     /// Makes `template`, and with it `data` unless somebody else was faster.
@@ -86,9 +68,7 @@ impl Maker<'_> {
         }
         self.init(data)?;
         let folder = template.parent().unwrap_or(template);
-        let build = tempfile::Builder::new()
-            .prefix(".building-")
-            .tempdir_in(folder)?;
+        let build = tempfile::Builder::new().prefix(".building-").tempdir_in(folder)?;
         copy_tree(data, &build.path().join("data"), self.account)?;
         match fs::rename(build.path().join("data"), template) {
             Err(_) if template.exists() => Ok(()),
@@ -98,9 +78,7 @@ impl Maker<'_> {
 
     /// Folders of another version, encoding or owner would not do.
     fn template_name(&self) -> io::Result<String> {
-        let output = program(self.bin, "postgres", self.account)
-            .arg("--version")
-            .output()?;
+        let output = program(self.bin, "postgres", self.account).arg("--version").output()?;
         let version = String::from_utf8_lossy(&output.stdout);
         let wanted = format!(
             "pg{}-{}-uid{}",
@@ -143,28 +121,19 @@ fn settings_text(options: &PostgresOptions) -> String {
         ("log_checkpoints", "off"),
         ("logging_collector", "off"),
     ];
-    let chosen = options
-        .settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let chosen = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     // The last of several lines for one name counts.
-    defaults
-        .into_iter()
-        .chain(chosen)
-        .fold(String::from("\n"), |mut text, (name, value)| {
-            let value = value.replace('\\', r"\\").replace('\'', "''");
-            let _ = writeln!(text, "{name} = '{value}'");
-            text
-        })
+    defaults.into_iter().chain(chosen).fold(String::from("\n"), |mut text, (name, value)| {
+        let value = value.replace('\\', r"\\").replace('\'', "''");
+        let _ = writeln!(text, "{name} = '{value}'");
+        text
+    })
 }
 
 /// Copies a folder of files and folders, with their modes, for `owner`.
 fn copy_tree(from: &Path, to: &Path, owner: Account) -> io::Result<()> {
     // PostgreSQL refuses a data folder that others may enter, and so must not see one half made.
-    DirBuilder::new()
-        .mode(0o700)
-        .create(to)
-        .map_err(|e| explain(to.display(), &e))?;
+    DirBuilder::new().mode(0o700).create(to).map_err(|e| explain(to.display(), &e))?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target): (PathBuf, PathBuf) = (entry.path(), to.join(entry.file_name()));
@@ -185,9 +154,7 @@ mod tests {
 
     #[test]
     fn settings_are_quoted_and_follow_the_defaults() {
-        let options = PostgresOptions::default()
-            .with("max_connections", "5")
-            .with("x", r"a'b\c");
+        let options = PostgresOptions::default().with("max_connections", "5").with("x", r"a'b\c");
         let text = settings_text(&options);
         let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("max_conn")).collect();
         assert_eq!(lines, ["max_connections = '100'", "max_connections = '5'"]);

@@ -42,12 +42,7 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     /// No settings, no template, no `fsync`, UTF8.
     fn default() -> Self {
-        Self {
-            settings: Vec::new(),
-            template: None,
-            fsync: false,
-            encoding: "UTF8".into(),
-        }
+        Self { settings: Vec::new(), template: None, fsync: false, encoding: "UTF8".into() }
     }
 }
 
@@ -83,18 +78,8 @@ impl Postgres {
         let bin = find::postgres_folder()?;
         let account = Account::other_than_root()?;
         let server = Server::new("PostgreSQL", account, "QUIT")?;
-        Maker {
-            bin: &bin,
-            account,
-            options: &options,
-        }
-        .make(&server.data_dir())?;
-        let mut postgres = Self {
-            server,
-            port: 0,
-            account,
-            bin,
-        };
+        Maker { bin: &bin, account, options: &options }.make(&server.data_dir())?;
+        let mut postgres = Self { server, port: 0, account, bin };
         on_free_port(|port| {
             postgres.port = port;
             postgres.launch()
@@ -196,18 +181,10 @@ impl Postgres {
             .arg("-D")
             .arg(&data)
             .args(["-p", &self.port.to_string()])
-            .args([
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "unix_socket_directories=",
-            ])
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .current_dir(&data);
         let port = self.port;
-        self.server.launch(
-            &mut command,
-            |pid| Ok(is_ready(&data, pid) && answers(port)),
-        )
+        self.server.launch(&mut command, |pid| Ok(is_ready(&data, pid) && answers(port)))
     }
 }
 
@@ -248,9 +225,7 @@ fn left_segment(data: &Path) -> Option<String> {
 /// The second number of the seventh line of `postmaster.pid`; the first is the key.
 fn segment_in(text: &str) -> Option<String> {
     let id = text.lines().nth(6)?.split_whitespace().nth(1)?;
-    id.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| id.to_owned())
+    id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.to_owned())
 }
 
 fn answers(port: u16) -> bool {

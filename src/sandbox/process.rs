@@ -43,17 +43,9 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|e| {
-                explain(
-                    format_args!("cannot start {}", command.get_program().display()),
-                    &e,
-                )
+                explain(format_args!("cannot start {}", command.get_program().display()), &e)
             })?;
-        Ok(Self {
-            child,
-            exit: None,
-            log: log.to_path_buf(),
-            log_start,
-        })
+        Ok(Self { child, exit: None, log: log.to_path_buf(), log_start })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -118,11 +110,7 @@ impl Process {
         }
         self.signal(Signal::KILL)?;
         let gone = self.wait_exit(KILL_LIMIT)? && poll(KILL_LIMIT, || none_alive(&children));
-        if gone {
-            Ok(())
-        } else {
-            Err(io::Error::other("the server survived SIGKILL"))
-        }
+        if gone { Ok(()) } else { Err(io::Error::other("the server survived SIGKILL")) }
     }
 
     /// A stopped process starts no more children, so that the list is complete.
@@ -131,9 +119,7 @@ impl Process {
         self.signal(Signal::STOP)?;
         let is_frozen = |entry: &Entry| entry.pid == own && matches!(entry.state, 'T' | 't' | 'Z');
         poll(FREEZE_LIMIT, || process_table().iter().any(is_frozen));
-        let children = process_table()
-            .into_iter()
-            .filter(|entry| entry.parent == Some(own));
+        let children = process_table().into_iter().filter(|entry| entry.parent == Some(own));
         Ok(children.map(|entry| entry.pid).collect())
     }
 
@@ -152,10 +138,7 @@ impl Process {
             io::ErrorKind::Other
         };
         let tail = last_lines(&fresh, TAIL_LINES);
-        io::Error::new(
-            kind,
-            format!("the server ended at once ({status}); its log ends:\n{tail}"),
-        )
+        io::Error::new(kind, format!("the server ended at once ({status}); its log ends:\n{tail}"))
     }
 }
 
@@ -206,9 +189,7 @@ struct Entry {
 
 fn none_alive(pids: &[Pid]) -> bool {
     // A zombie holds nothing any more; who must reap it is not ours to say.
-    !process_table()
-        .iter()
-        .any(|entry| entry.state != 'Z' && pids.contains(&entry.pid))
+    !process_table().iter().any(|entry| entry.state != 'Z' && pids.contains(&entry.pid))
 }
 
 /// All processes of this machine, from `/proc`, or from `ps` where there is none (macOS).
@@ -219,22 +200,13 @@ fn process_table() -> Vec<Entry> {
         .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
         .filter_map(|stat| entry_in_stat(&stat))
         .collect();
-    if from_proc.is_empty() {
-        table_of_ps()
-    } else {
-        from_proc
-    }
+    if from_proc.is_empty() { table_of_ps() } else { from_proc }
 }
 
 fn table_of_ps() -> Vec<Entry> {
-    let output = Command::new("ps")
-        .args(["-A", "-o", "pid=,ppid=,state="])
-        .output();
+    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid=,state="]).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(entry_in_ps)
-        .collect()
+    String::from_utf8_lossy(&text).lines().filter_map(entry_in_ps).collect()
 }
 
 /// Reads `/proc/PID/stat`, whose second field is a name that may hold anything.
@@ -254,20 +226,12 @@ fn entry_in_ps(line: &str) -> Option<Entry> {
 
 fn entry(pid: &str, parent: &str, state: char) -> Option<Entry> {
     let pid = positive(pid)?;
-    Some(Entry {
-        pid,
-        parent: positive(parent),
-        state,
-    })
+    Some(Entry { pid, parent: positive(parent), state })
 }
 
 /// `Pid::from_raw` panics on a negative number.
 fn positive(number: &str) -> Option<Pid> {
-    number
-        .parse::<i32>()
-        .ok()
-        .filter(|n| *n > 0)
-        .and_then(Pid::from_raw)
+    number.parse::<i32>().ok().filter(|n| *n > 0).and_then(Pid::from_raw)
 }
 
 #[cfg(test)]
@@ -280,25 +244,14 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_confuse_the_fields() {
-        let expected = Entry {
-            pid: pid(42),
-            parent: Some(pid(7)),
-            state: 'S',
-        };
-        assert_eq!(
-            entry_in_stat("42 (a) R 1 (b)) S 7 42 42 0 -1"),
-            Some(expected)
-        );
+        let expected = Entry { pid: pid(42), parent: Some(pid(7)), state: 'S' };
+        assert_eq!(entry_in_stat("42 (a) R 1 (b)) S 7 42 42 0 -1"), Some(expected));
         assert_eq!(entry_in_stat("nonsense"), None);
     }
 
     #[test]
     fn a_line_of_ps_is_read() {
-        let expected = Entry {
-            pid: pid(42),
-            parent: Some(pid(7)),
-            state: 'T',
-        };
+        let expected = Entry { pid: pid(42), parent: Some(pid(7)), state: 'T' };
         assert_eq!(entry_in_ps("   42     7 T+"), Some(expected));
         assert_eq!(entry_in_ps("    1     0 Ss").and_then(|e| e.parent), None);
     }

@@ -57,16 +57,9 @@ impl Redis {
     pub fn start(options: RedisOptions) -> io::Result<Self> {
         let program = find::redis_server()?;
         let server = Server::new("Redis", Account::Ourselves, "KILL")?;
-        let mut redis = Self {
-            server,
-            port: 0,
-            program,
-        };
+        let mut redis = Self { server, port: 0, program };
         fs::create_dir(redis.data_dir())?;
-        fs::write(
-            redis.settings_file(),
-            settings_text(&options, &redis.data_dir()),
-        )?;
+        fs::write(redis.settings_file(), settings_text(&options, &redis.data_dir()))?;
         on_free_port(|port| {
             redis.port = port;
             redis.launch()
@@ -120,11 +113,7 @@ impl Redis {
         self.server.end(|process| {
             process.signal(Signal::TERM)?;
             process.signal(Signal::CONT)?;
-            if process.wait_exit(STOP_LIMIT)? {
-                Ok(())
-            } else {
-                process.kill()
-            }
+            if process.wait_exit(STOP_LIMIT)? { Ok(()) } else { process.kill() }
         })
     }
 
@@ -176,11 +165,7 @@ impl Drop for Redis {
 }
 
 fn settings_text(options: &RedisOptions, data: &Path) -> String {
-    let data = data
-        .display()
-        .to_string()
-        .replace('\\', r"\\")
-        .replace('"', "\\\"");
+    let data = data.display().to_string().replace('\\', r"\\").replace('"', "\\\"");
     let mut text = format!(
         "bind 127.0.0.1\ndaemonize no\nlogfile \"\"\ndir \"{data}\"\nsave \"\"\nappendonly no\n"
     );
@@ -248,19 +233,13 @@ mod tests {
 
     #[test]
     fn a_server_that_wants_a_password_or_loads_is_alive() {
-        assert_eq!(
-            verdict("-NOAUTH Authentication required.\r\n", 42),
-            Some(true)
-        );
+        assert_eq!(verdict("-NOAUTH Authentication required.\r\n", 42), Some(true));
         assert_eq!(verdict("-LOADING Redis is loading\r\n", 42), Some(true));
     }
 
     #[test]
     fn settings_follow_the_defaults() {
-        let options = RedisOptions {
-            debug_command: true,
-            ..RedisOptions::default()
-        };
+        let options = RedisOptions { debug_command: true, ..RedisOptions::default() };
         let options = options.with("save", "60 1").with("requirepass", "");
         let text = settings_text(&options, Path::new("/a b"));
         assert!(text.contains("dir \"/a b\"\n"));

@@ -25,11 +25,7 @@ impl Server {
     pub(super) fn new(name: &'static str, account: Account, last_signal: &str) -> io::Result<Self> {
         let prefix = format!("outbox-{}-", name.to_lowercase());
         let folder = Folder::new(&prefix, account, last_signal)?;
-        Ok(Self {
-            name,
-            process: None,
-            folder,
-        })
+        Ok(Self { name, process: None, folder })
     }
 
     /// The private folder.
@@ -69,9 +65,7 @@ impl Server {
 
     /// Sends `signal` to the server, if there is one.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.process
-            .as_ref()
-            .map_or(Ok(()), |process| process.signal(signal))
+        self.process.as_ref().map_or(Ok(()), |process| process.signal(signal))
     }
 
     /// Ends the process with `stop`, or by SIGKILL when that fails.

@@ -104,15 +104,16 @@ fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended> {
             };
         }
     };
-    let (status, detail): (String, String) = redis::from_redis_value(reply)
-        .map_err(|error| Error::caused_by(Kind::Internal, "the append script answered oddly", error))?;
-    let position = || {
-        detail.parse::<Position>().map_err(|error| Error::new(Kind::Internal, error))
-    };
+    let (status, detail): (String, String) = redis::from_redis_value(reply).map_err(|error| {
+        Error::caused_by(Kind::Internal, "the append script answered oddly", error)
+    })?;
+    let position = || detail.parse::<Position>().map_err(|error| Error::new(Kind::Internal, error));
     match status.as_str() {
         "appended" if position()? == last => Ok(Appended::Done),
         "elsewhere" => Ok(Appended::Elsewhere(position()?)),
         "type" => Ok(Appended::WrongType(detail)),
-        _ => Err(Error::new(Kind::Internal, format!("the append script answered {status} {detail}"))),
+        _ => {
+            Err(Error::new(Kind::Internal, format!("the append script answered {status} {detail}")))
+        }
     }
 }

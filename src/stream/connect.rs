@@ -159,9 +159,7 @@ impl Redis {
             }
             let replies: Vec<RedisResult<Value>> =
                 pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
-            let missing = |reply: &RedisResult<Value>| {
-                matches!(reply, Err(error) if classify(code(error)) == Class::NoScript)
-            };
+            let missing = |reply: &RedisResult<Value>| matches!(reply, Err(error) if classify(code(error)) == Class::NoScript);
             if !by_hash || !replies.iter().any(missing) {
                 return Ok(replies);
             }
@@ -192,11 +190,14 @@ pub(super) fn code(error: &RedisError) -> &str {
 pub(super) fn in_words(error: RedisError) -> Error {
     match (classify(code(&error)), code(&error)) {
         (Class::Operator, "NOPERM") => {
-            let context = "Redis refuses a right; give the relay's user the commands and keys it needs";
+            let context =
+                "Redis refuses a right; give the relay's user the commands and keys it needs";
             Error::caused_by(Kind::Refused, context, error)
         }
         (Class::Operator, _) => Error::caused_by(Kind::Refused, "Redis refuses", error),
-        (Class::BackOff, _) => Error::caused_by(Kind::Unavailable, "Redis cannot take writes now", error),
+        (Class::BackOff, _) => {
+            Error::caused_by(Kind::Unavailable, "Redis cannot take writes now", error)
+        }
         (_, "") => Error::caused_by(Kind::Unavailable, "lost the connection to Redis", error),
         (_, "READONLY") => Error::caused_by(
             Kind::Unavailable,

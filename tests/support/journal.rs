@@ -190,7 +190,11 @@ pub(crate) fn check_chain(stream: &str, entries: &[Found]) {
     let mut before = (0, 0);
     for entry in entries {
         let (ms, n) = entry.position();
-        assert!(n == before.1 + 1 && ms >= before.0, "stream {stream}: {} follows {before:?}", entry.id);
+        assert!(
+            n == before.1 + 1 && ms >= before.0,
+            "stream {stream}: {} follows {before:?}",
+            entry.id
+        );
         before = (ms, n);
     }
 }

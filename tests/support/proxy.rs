@@ -42,18 +42,12 @@ impl Proxy {
     /// Starts a proxy without faults. Panics outside a tokio runtime or without a free port.
     pub(crate) fn start(upstream: SocketAddr) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
-        listener
-            .set_nonblocking(true)
-            .expect("non-blocking listener");
+        listener.set_nonblocking(true).expect("non-blocking listener");
         let address = listener.local_addr().expect("address of the listener");
         let listener = TcpListener::from_std(listener).expect("a tokio runtime");
         let shared = Arc::new(Shared::new(upstream));
         let acceptor = tokio::spawn(accept_all(listener, Arc::clone(&shared))).abort_handle();
-        Self {
-            address,
-            shared,
-            acceptor,
-        }
+        Self { address, shared, acceptor }
     }
 
     /// Where clients connect to.
@@ -94,10 +88,7 @@ impl Proxy {
     /// This is a request that arrives after its sender has given up and reconnected. Bytes that
     /// follow kept ones on the same connection wait for them, and so does the end of the stream.
     pub(crate) fn hold_requests(&self, late: Duration) {
-        self.shared.faults().hold = Some(Hold {
-            late,
-            last: u64::MAX,
-        });
+        self.shared.faults().hold = Some(Hold { late, last: u64::MAX });
     }
 
     /// Limits [`hold_requests`](Self::hold_requests) to the connections made so far; new ones

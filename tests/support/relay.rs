@@ -64,7 +64,11 @@ impl Relay {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begun.elapsed() < bound, "the relay did not end within {bound:?}:\n{}", self.log());
+            assert!(
+                begun.elapsed() < bound,
+                "the relay did not end within {bound:?}:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

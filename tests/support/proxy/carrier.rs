@@ -52,11 +52,7 @@ struct Connection {
 impl Connection {
     fn new(shared: &Arc<Shared>, number: u64) -> Self {
         shared.opened();
-        Self {
-            shared: Arc::clone(shared),
-            number,
-            cuts: shared.cuts(),
-        }
+        Self { shared: Arc::clone(shared), number, cuts: shared.cuts() }
     }
 
     async fn serve(self, mut client: TcpStream) {
@@ -97,10 +93,7 @@ impl Connection {
 
     async fn pipe(&self, direction: Direction, from: ReadHalf<'_>, to: WriteHalf<'_>) {
         let (queue, chunks) = mpsc::channel(QUEUED_CHUNKS);
-        tokio::join!(
-            self.read(direction, from, queue),
-            self.write(direction, to, chunks)
-        );
+        tokio::join!(self.read(direction, from, queue), self.write(direction, to, chunks));
     }
 
     /// Queues what comes with the time to deliver it; an empty chunk is the end.

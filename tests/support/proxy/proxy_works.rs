@@ -35,18 +35,12 @@ impl Echo {
                 tokio::spawn(echo(stream, notes.clone()));
             }
         });
-        Self {
-            address,
-            requests,
-            task,
-        }
+        Self { address, requests, task }
     }
 
     async fn request(&mut self) -> Vec<u8> {
         let request = timeout(SOON, self.requests.recv()).await;
-        request
-            .expect("a request in time")
-            .expect("a running server")
+        request.expect("a request in time").expect("a running server")
     }
 
     fn is_idle(&mut self) -> bool {
@@ -131,10 +125,7 @@ async fn large_streams_arrive_whole() {
         to
     });
     let mut received = vec![0; sent.len()];
-    timeout(SOON, from.read_exact(&mut received))
-        .await
-        .expect("in time")
-        .expect("all");
+    timeout(SOON, from.read_exact(&mut received)).await.expect("in time").expect("all");
     assert!(received == sent);
     drop(writer.await.expect("writer"));
 }
@@ -166,14 +157,8 @@ async fn a_held_request_arrives_late_though_its_client_has_gone_and_returned() {
     proxy.hold_only_current();
     let mut again = connect(&proxy).await;
     assert_eq!(ask(&mut again, "new").await, "new");
-    assert!(
-        start.elapsed() < LATE,
-        "the new connection was held as well"
-    );
-    assert_eq!(
-        [echo.request().await, echo.request().await],
-        [&b"before"[..], b"new"]
-    );
+    assert!(start.elapsed() < LATE, "the new connection was held as well");
+    assert_eq!([echo.request().await, echo.request().await], [&b"before"[..], b"new"]);
     assert_eq!(echo.request().await, b"held");
     assert!(start.elapsed() >= LATE);
     assert_eq!(echo.request().await, b"");
@@ -192,10 +177,7 @@ async fn a_held_request_survives_a_client_that_resets() {
     drop(client);
     proxy.release();
     assert_eq!(ask(&mut connect(&proxy).await, "new").await, "new");
-    assert_eq!(
-        [echo.request().await, echo.request().await],
-        [&b"new"[..], b""]
-    );
+    assert_eq!([echo.request().await, echo.request().await], [&b"new"[..], b""]);
     assert_eq!(echo.request().await, b"held");
 }
 
@@ -219,14 +201,9 @@ async fn a_cut_resets_what_is_open_and_nothing_else() {
     let mut client = connect(&proxy).await;
     ask(&mut client, "x").await;
     proxy.cut();
-    let end = timeout(SOON, client.read(&mut [0; 16]))
-        .await
-        .expect("in time");
+    let end = timeout(SOON, client.read(&mut [0; 16])).await.expect("in time");
     assert_eq!(end.map_err(|e| e.kind()), Err(ErrorKind::ConnectionReset));
-    assert_eq!(
-        [echo.request().await, echo.request().await],
-        [&b"x"[..], b""]
-    );
+    assert_eq!([echo.request().await, echo.request().await], [&b"x"[..], b""]);
     assert_eq!(ask(&mut connect(&proxy).await, "y").await, "y");
 }
 
@@ -238,20 +215,14 @@ async fn a_cut_after_bytes_lets_exactly_those_pass() {
     proxy.cut_after_bytes(Direction::ToServer, 7);
     assert_eq!(ask(&mut client, "abc").await, "abc");
     client.write_all(b"defghi").await.expect("write");
-    assert_eq!(
-        [echo.request().await, echo.request().await],
-        [&b"abc"[..], b"defg"]
-    );
+    assert_eq!([echo.request().await, echo.request().await], [&b"abc"[..], b"defg"]);
     assert_eq!(echo.request().await, b"");
 
     let mut client = connect(&proxy).await;
     proxy.cut_after_bytes(Direction::ToClient, 2);
     client.write_all(b"abc").await.expect("write");
     let mut reply = Vec::new();
-    timeout(SOON, client.read_to_end(&mut reply))
-        .await
-        .expect("in time")
-        .expect_err("a reset");
+    timeout(SOON, client.read_to_end(&mut reply)).await.expect("in time").expect_err("a reset");
     assert_eq!(reply, b"ab");
     assert_eq!(ask(&mut connect(&proxy).await, "y").await, "y");
 }
@@ -264,9 +235,7 @@ async fn a_refused_connection_ends_at_once_and_older_ones_go_on() {
     ask(&mut old, "x").await;
     proxy.refuse(true);
     let mut client = connect(&proxy).await;
-    let end = timeout(SOON, client.read(&mut [0; 16]))
-        .await
-        .expect("in time");
+    let end = timeout(SOON, client.read(&mut [0; 16])).await.expect("in time");
     assert!(matches!(end, Ok(0) | Err(_)));
     assert_eq!(ask(&mut old, "y").await, "y");
     proxy.refuse(false);
@@ -291,10 +260,7 @@ async fn a_black_hole_answers_nothing_until_it_is_over() {
     proxy.black_hole(false);
     let mut reply = [0; 5];
     for client in [&mut old, &mut new] {
-        timeout(SOON, client.read_exact(&mut reply))
-            .await
-            .expect("in time")
-            .expect("a reply");
+        timeout(SOON, client.read_exact(&mut reply)).await.expect("in time").expect("a reply");
     }
 }
 
@@ -307,12 +273,7 @@ async fn a_dropped_proxy_ends_its_connections_and_loses_what_it_kept() {
     proxy.hold_requests(SOON * 100);
     client.write_all(b"held").await.expect("write");
     drop(proxy);
-    let end = timeout(SOON, client.read(&mut [0; 16]))
-        .await
-        .expect("in time");
+    let end = timeout(SOON, client.read(&mut [0; 16])).await.expect("in time");
     assert!(matches!(end, Ok(0) | Err(_)));
-    assert_eq!(
-        [echo.request().await, echo.request().await],
-        [&b"x"[..], b""]
-    );
+    assert_eq!([echo.request().await, echo.request().await], [&b"x"[..], b""]);
 }
