@@ -237,7 +237,7 @@ impl Appender {
                 self.tell(stream, "active", None);
             }
             Verdict::Replay { after, lost } => {
-                self.replay(stream, &finding.place, after, lost, losses)
+                self.replay(stream, &finding.place, after, lost, losses);
             }
             Verdict::Bootstrap { floor, lost } | Verdict::Forward { floor, lost } => {
                 self.replay(stream, &finding.place, floor, lost, losses);

@@ -81,7 +81,7 @@ pub(super) fn new_life() {
 pub(super) fn state(stream: &str, state: &str, reason: Option<&str>) {
     match reason {
         Some(reason) if state != "rebuilding" => {
-            warn!(stream, state, "stream {stream} is {state}: {reason}")
+            warn!(stream, state, "stream {stream} is {state}: {reason}");
         }
         _ => info!(stream, state, "stream {stream} is {state}"),
     }

@@ -1,0 +1,38 @@
+# make demo   installs what is missing, builds, and shows Redis being lost and filled again
+# make test   installs what is missing and passes the tests
+# make lint   formatting, lints and documentation, as CI checks them
+
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres \
+	/usr/pgsql-*/bin/postgres /opt/homebrew/opt/postgresql*/bin/postgres \
+	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
+HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
+
+.PHONY: demo test lint deps
+
+demo: deps
+	$(CARGO) build --release
+	target/release/outbox-relay demo
+
+# The fail-points are for tests only; kills at random times run against the release build.
+test: deps
+	$(CARGO) test --features failpoints
+	$(CARGO) build --release
+	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay $(CARGO) test --test it -- random demo
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+# Private servers are started from these programs; servers that run already are not touched.
+deps:
+ifeq ($(and $(HAVE_POSTGRES),$(HAVE_REDIS)),)
+ifeq ($(shell uname),Darwin)
+	brew install postgresql@17 redis
+else
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server
+endif
+endif
