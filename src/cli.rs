@@ -78,13 +78,12 @@ const USAGE: u8 = 64;
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
-        }
+        Err(error) => return refuse(&error),
     };
     if let Err(problem) = telemetry::begin(&cli.log) {
-        eprintln!("error: {problem}");
+        let rest = cli.command.check().err().map(|error| error.to_string());
+        let rest = rest.unwrap_or_else(|| "the configuration is wrong:".to_owned());
+        eprintln!("error: {rest}\n  {problem}");
         return ExitCode::from(USAGE);
     }
     let cannot_check = matches!(cli.command, Command::Verify(_));
@@ -97,6 +96,46 @@ pub fn main() -> ExitCode {
                 _ if cannot_check => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
+        }
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    // A URL in a wrong place is repeated by the parser, and may hold a password.
+    if text.contains("://") {
+        eprint!("{}", without_passwords(&text));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Hides what stands between `://` and an `@` after it.
+fn without_passwords(text: &str) -> String {
+    let mut pieces = text.split("://");
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let host = piece.rfind('@').unwrap_or(0);
+        shown.push_str(if host > 0 { "://***" } else { "://" });
+        shown.push_str(&piece[host..]);
+    }
+    shown
+}
+
+impl Command {
+    /// Only reads the configuration.
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Run(args) => args.settings().map(drop),
+            Self::Migrate(args) => args.database.database().map(drop),
+            Self::Verify(args) => servers(&args.database, &args.redis).map(drop),
+            Self::Demo(_) => Ok(()),
         }
     }
 }

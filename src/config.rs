@@ -115,17 +115,16 @@ impl DatabaseArgs {
 
 impl RedisArgs {
     fn read(&self, problems: &mut Problems) -> Option<Server> {
-        let url =
-            problems.keep("REDIS_URL", one_of("REDIS_URL", &self.redis_url, &self.redis_url_file));
+        let url = one_of("REDIS_URL", &self.redis_url, &self.redis_url_file)
+            .and_then(|url| Server::from_url(&url, &self.prefix).map_err(|e| e.to_string()));
+        let server = problems.keep("REDIS_URL", url);
         let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic())
             && self.prefix.len() <= 128
         {
             true => Ok(()),
             false => Err(format!("{:?} is not up to 128 printable ASCII characters", self.prefix)),
         };
-        problems.keep("OUTBOX_PREFIX", prefix)?;
-        let server = Server::from_url(&url?, &self.prefix).map_err(|e| e.to_string());
-        problems.keep("REDIS_URL", server)
+        problems.keep("OUTBOX_PREFIX", prefix).and(server)
     }
 }
 
@@ -183,10 +182,15 @@ impl RunArgs {
 fn one_of(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<String, String> {
     match (value, file) {
         (Some(_), Some(_)) => Err(format!("is set, and so is {name}_FILE; set one of them")),
-        (Some(value), None) if !value.is_empty() => Ok(value.clone()),
-        (_, Some(file)) => std::fs::read_to_string(file)
-            .map(|text| text.trim().to_owned())
-            .map_err(|error| format!("cannot read {} ({name}_FILE): {error}", file.display())),
+        (Some(value), None) if !value.trim().is_empty() => Ok(value.clone()),
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(text) if text.trim().is_empty() => Err(format!(
+                "the file {} ({name}_FILE) is empty; it must hold the URL",
+                file.display()
+            )),
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) => Err(format!("cannot read {} ({name}_FILE): {error}", file.display())),
+        },
         _ => Err(format!("is not set; set it or {name}_FILE")),
     }
 }

@@ -7,5 +7,7 @@
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
 mod delivery;
+mod growth;
+mod input;
 mod support;
 mod wake;

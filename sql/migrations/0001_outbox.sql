@@ -351,16 +351,28 @@ from (select) one
 left join lateral (select * from outbox.seal order by seal.seal desc limit 1) s on true;
 comment on view outbox.cursor is 'How far rows have been sealed: the last row of outbox.seal, or the beginning.';
 
-create view outbox.pending as
-with c as materialized (select * from outbox.cursor),
-found as (
-    select e.* from c join outbox.entry e on e.xid >= pg_snapshot_xmax(c.base)
-    union all
-    select e.* from c cross join lateral pg_snapshot_xip(c.base) as old (xid)
-    join outbox.entry e on e.xid = old.xid
-)
-select f.* from found f, c
-where c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target);
+-- A function, because only a function can keep the planner from reading the whole table: it expects
+-- a third of all rows behind any xid.
+create function outbox.pending_entries() returns setof outbox.entry
+    language sql stable set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+    with c as materialized (select * from outbox.cursor),
+    found as (
+        select e.* from c cross join lateral (
+            select * from outbox.entry e where e.xid >= pg_snapshot_xmax(c.base) offset 0
+        ) e
+        union all
+        select e.* from c cross join lateral pg_snapshot_xip(c.base) as old (xid) cross join lateral (
+            select * from outbox.entry e where e.xid = old.xid offset 0
+        ) e
+    )
+    select f.* from found f, c
+    where c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target)
+$$;
+comment on function outbox.pending_entries() is 'The rows of the view outbox.pending. Locks nothing.';
+
+create view outbox.pending as select * from outbox.pending_entries();
 comment on view outbox.pending is 'Committed rows that are not sealed yet. Its cost grows with their number, not with rows kept.';
 
 create view outbox.entry_status as
@@ -445,7 +457,7 @@ begin
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
     execute format('grant select on sequence outbox.entry_id_seq to %s', role);
-    execute format('grant execute on function outbox.attach_leaves(bigint, integer) to %s', role);
+    execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries() to %s', role);
 end
 $$;
 comment on function outbox.grant_relay(regrole) is

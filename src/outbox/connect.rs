@@ -7,7 +7,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 
 /// A host that does not answer is given up after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A host that accepts and then does not let us in is given up after this long.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement that the server does not finish is cancelled by the server after this long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A lock that others do not release is given up after this long, so that the relay never stands
@@ -38,15 +40,27 @@ impl Database {
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            let form = "postgres://user:password@host:5432/database";
+            Error::new(Kind::Usage, format!("{why}; write it like {form}"))
+        };
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Error::new(Kind::Usage, cause.unwrap_or_else(|| "is not a Postgres URL".to_owned()))
+            let cause =
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            // Of a text that is no URL, other causes may repeat a piece, and that may be a secret.
+            let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+            let repeats_nothing = is_url || cause.starts_with("invalid value for option");
+            wrong(if repeats_nothing { &cause } else { "is not a Postgres URL" })
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(Error::new(Kind::Usage, "names no host"));
+            return Err(wrong("names no host"));
         }
         if config.get_user().is_none() {
-            return Err(Error::new(Kind::Usage, "names no user"));
+            return Err(wrong("names no user"));
+        }
+        let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(has_at) {
+            return Err(wrong("has an @ in its host; write an @ of the password as %40"));
         }
         if config.get_ssl_mode() == SslMode::Require {
             return Err(Error::new(
@@ -66,7 +80,6 @@ impl Database {
 
     /// Host, port and database, for messages. Never the password.
     pub fn name(&self) -> String {
-        use tokio_postgres::config::Host;
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
             #[cfg(unix)]
@@ -87,7 +100,7 @@ impl Database {
     pub async fn connect(&self, purpose: &str) -> Result<Connection> {
         let mut config = Config::clone(&self.config);
         config.application_name(format!("outbox-relay {purpose}"));
-        let connecting = tokio::time::timeout(ANSWER_TIMEOUT, config.connect(NoTls));
+        let connecting = tokio::time::timeout(LOGIN_TIMEOUT, config.connect(NoTls));
         let (client, connection) = connecting
             .await
             .map_err(|_| self.unreachable("it did not answer"))?
@@ -148,7 +161,7 @@ impl Database {
                     format!("Postgres at {name} has no such database; check DATABASE_URL");
                 Error::caused_by(Kind::Refused, context, error)
             }
-            None if error.to_string().contains("password missing") => Error::new(
+            None if lacks_password(&error) => Error::new(
                 Kind::Refused,
                 format!("Postgres at {name} wants a password for {user:?}; DATABASE_URL has none"),
             ),
@@ -159,6 +172,11 @@ impl Database {
             ),
         }
     }
+}
+
+/// The server asked for a password and the URL has none; the library has no code for it.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
 }
 
 /// One connection and the task that drives it. Dropping it closes it; a statement that is still

@@ -40,7 +40,7 @@ impl Upkeep {
     /// # Errors
     /// As any statement.
     pub async fn new(connection: Connection) -> Result<Self> {
-        connection.batch("set synchronous_commit = off").await?;
+        connection.batch("set synchronous_commit = off; set enable_seqscan = off").await?;
         Ok(Self { connection, candidate: None })
     }
 

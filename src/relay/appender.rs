@@ -106,6 +106,9 @@ impl Appender {
             let retry_at = self.work.refused.values().filter_map(|refused| refused.at).min();
             tokio::select! {
                 biased;
+                // First, for under load something else is always ready.
+                _ = audits.tick() => self.audit(),
+                _ = pulse.tick() => self.take_pulse(),
                 Some(answers) = self.work.in_flight.next() => self.answered(answers?),
                 Some(report) = self.work.tasks.join_next() => self.reported(report)?,
                 batches = self.sealed.recv(), if sealing && self.work.in_flight.len() < IN_FLIGHT => {
@@ -117,8 +120,6 @@ impl Appender {
                 () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     self.retry();
                 }
-                _ = audits.tick() => self.audit(),
-                _ = pulse.tick() => self.take_pulse(),
             }
         }
         Ok(())

@@ -68,10 +68,11 @@ impl Server {
         if url.starts_with("rediss://") {
             return Err(usage("asks for TLS, which this version cannot speak yet"));
         }
-        let info = url
-            .into_connection_info()
-            .map_err(|_| usage("is not a Redis URL like redis://user:password@host:6379/0"))?;
-        let client = Client::open(info).map_err(|_| usage("is not a Redis URL"))?;
+        let info = url.into_connection_info().map_err(|_| {
+            usage("is not a Redis URL; write it like redis://user:password@host:6379/0")
+        })?;
+        let client =
+            Client::open(info).map_err(|_| usage("is not a Redis URL that can be used"))?;
         Ok(Self { client, prefix: prefix.into() })
     }
 
@@ -98,6 +99,10 @@ impl Server {
             move_to: Text::new(include_str!("move.lua")),
             position: Text::new(include_str!("position.lua")),
         };
+        // A server that wants a password says so only at the first command.
+        let greeting = redis::cmd("PING");
+        let greeted = greeting.query_async::<Value>(&mut connection.clone()).await;
+        greeted.map_err(|error| self.connect_error(error))?;
         Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(scripts) })
     }
 

@@ -5,7 +5,7 @@
 
 use redis::{Value, cmd};
 
-use super::connect::Redis;
+use super::connect::{Redis, code, in_words};
 use crate::error::{Error, Kind, Result};
 
 /// What came of claiming a Redis.
@@ -32,7 +32,7 @@ impl Redis {
     /// `Refused` if it belongs to another one; then nothing was changed.
     pub async fn claim(&self, id: &str, system: &str) -> Result<Claim> {
         let key = self.key("outbox:identity");
-        let fresh: bool = self.command(cmd("HSETNX").arg(&key).arg("id").arg(id)).await?;
+        let fresh: bool = self.identity(cmd("HSETNX").arg(&key).arg("id").arg(id)).await?;
         if fresh {
             self.command::<Value>(cmd("HSET").arg(&key).arg("system").arg(system)).await?;
             return Ok(Claim::Fresh);
@@ -53,7 +53,21 @@ impl Redis {
     /// # Errors
     /// Any error of the connection.
     pub async fn owner(&self) -> Result<Option<String>> {
-        self.command(cmd("HGET").arg(self.key("outbox:identity")).arg("id")).await
+        self.identity(cmd("HGET").arg(self.key("outbox:identity")).arg("id")).await
+    }
+
+    /// Runs a command on the key that says whose Redis this is.
+    async fn identity<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+        command.query_async(&mut self.connection()).await.map_err(|error| match code(&error) {
+            "WRONGTYPE" => {
+                let context = format!(
+                    "the key {:?} in Redis is not the relay's own; delete it, or set another OUTBOX_PREFIX",
+                    self.key("outbox:identity")
+                );
+                Error::caused_by(Kind::Refused, context, error)
+            }
+            _ => in_words(error),
+        })
     }
 
     /// What tells this life of the server from the next.

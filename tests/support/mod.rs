@@ -1,5 +1,7 @@
 //! What tests stand on: private servers, the program as a child, writers with a journal.
 
+pub(crate) mod command;
+pub(crate) mod contents;
 pub(crate) mod journal;
 pub(crate) mod proxy;
 pub(crate) mod relay;
