@@ -166,11 +166,12 @@ pub(crate) async fn check(world: &World) {
 
 /// What the log says each stream must hold, rendered here from the rows and by Postgres alone.
 async fn read_log(world: &World) -> BTreeMap<String, Vec<Found>> {
-    let sql = "select stream, entry_id, event_id::text, type, key, \
+    let sql = "select e.stream, b.ms || '-' || b.first_n + u.i - 1, e.event_id::text, e.type, e.key, \
         to_char(e.created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-        e.payload::text, e.headers::text, e.id \
-        from (select s.*, t.payload, t.headers from outbox.entry t join outbox.entry_status s using (id)) e \
-        order by stream, n";
+        e.payload::text, e.headers::text, e.id, b.stream = e.stream \
+        from outbox.entry e left join \
+        (outbox.batch b cross join lateral unnest(b.ids) with ordinality as u (id, i)) on u.id = e.id \
+        order by e.stream, b.first_n + u.i";
     let client = world.owner().await;
     let mut logged: BTreeMap<String, Vec<Found>> = BTreeMap::new();
     for row in client.query(sql, &[]).await.unwrap() {
@@ -180,6 +181,7 @@ async fn read_log(world: &World) -> BTreeMap<String, Vec<Found>> {
         });
         let id: Option<String> = row.get(1);
         let id = id.unwrap_or_else(|| panic!("row {} is not sealed", row.get::<_, i64>(8)));
+        assert!(row.get::<_, bool>(9), "row {} is sealed in another stream", row.get::<_, i64>(8));
         logged.entry(row.get(0)).or_default().push(Found { id, fields: fields.collect() });
     }
     logged

@@ -90,7 +90,9 @@ impl Writer {
         while !self.is_over() {
             // The pause is between two attempts or two transactions; nothing is waited for.
             pause().await;
-            let Ok((client, connection)) = tokio_postgres::connect(&self.url, NoTls).await else { continue };
+            let Ok((client, connection)) = tokio_postgres::connect(&self.url, NoTls).await else {
+                continue;
+            };
             tokio::spawn(connection);
             while !self.is_over() && self.transaction(&client).await.is_ok() {
                 pause().await;
