@@ -368,7 +368,8 @@ as $$
         ) e
     )
     select f.* from found f, c
-    where c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target)
+    where pg_visible_in_snapshot(f.xid, pg_current_snapshot())
+      and (c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target))
 $$;
 comment on function outbox.pending_entries() is 'The rows of the view outbox.pending. Locks nothing.';
 

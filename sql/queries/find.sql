@@ -18,6 +18,8 @@
 -- `e.id + 0` keeps the planner from walking the primary key there, over all rows kept: with a
 -- million of them that took 757 ms a poll. `$4 > $5` skips the lookup for the rest of a window once
 -- the search is above `high`, so a backlog is walked by transaction once, not once per batch.
+-- The snapshot is asked about each row, also where it is this statement's own: an xid from another
+-- cluster may lie in the future, and such a row would be new for ever.
 -- The snapshot must come from this very statement: a snapshot taken by another one shows other rows.
 with now as materialized (
     select coalesce($3::text::pg_snapshot, pg_current_snapshot()) as target
@@ -30,7 +32,7 @@ with now as materialized (
     from outbox.entry e
     where $4::bigint > $5::bigint
       and e.xid >= $2::text::xid8 and e.id + 0 <= $4 and e.id + 0 > $5
-      and ($3::text is null or pg_visible_in_snapshot(e.xid, (select target from now)))
+      and pg_visible_in_snapshot(e.xid, (select target from now))
     order by e.id + 0
     limit $6
 ), late as materialized (
@@ -50,7 +52,7 @@ with now as materialized (
      from outbox.entry e
      where e.id > greatest($4::bigint, $5::bigint)
        and (e.xid >= $2::text::xid8 or e.xid = any (array(select xid from old)))
-       and ($3::text is null or pg_visible_in_snapshot(e.xid, (select target from now)))
+       and pg_visible_in_snapshot(e.xid, (select target from now))
      order by e.id
      limit $6)
 )

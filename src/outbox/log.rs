@@ -11,7 +11,7 @@ use super::connect::{Connection, answer, statement_error};
 use super::cursor::{Cursor, Snapshot};
 use super::find::Names;
 use super::lease::{Term, superseded};
-use super::streams::{Head, StateChange};
+use super::streams::{Head, State, StateChange};
 use crate::batch::{Batch, Mark};
 use crate::entry::Entry;
 use crate::error::{Error, Kind, Result};
@@ -163,7 +163,7 @@ impl Log {
     /// `Superseded` if the lease is another's.
     pub async fn set_states(&self, changes: &[StateChange]) -> Result<()> {
         let streams: Vec<&str> = changes.iter().map(|change| &*change.stream).collect();
-        let states: Vec<&str> = changes.iter().map(|change| change.state).collect();
+        let states: Vec<&str> = changes.iter().map(|change| change.state.as_str()).collect();
         let reasons: Vec<Option<&str>> =
             changes.iter().map(|change| change.reason.as_deref()).collect();
         self.fenced(&self.set_state, &[&self.term.token, &streams, &states, &reasons]).await
@@ -302,6 +302,7 @@ impl LogReader {
                     ms: row.get::<_, i64>("floor_ms").unsigned_abs(),
                     n: row.get::<_, i64>("floor_n").unsigned_abs(),
                 },
+                told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
             })
             .collect())
     }

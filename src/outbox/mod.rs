@@ -34,5 +34,5 @@ pub use lease::{Lease, Term};
 pub use log::{Log, LogReader, Logged, Phantom, Reached, Seal};
 pub use migrate::{Grants, Migrated, migrate};
 pub use scrub::{Missed, Upkeep};
-pub use streams::{Head, StateChange};
+pub use streams::{Head, State, StateChange};
 pub use wake::{Armed, Wake};

@@ -15,15 +15,51 @@ pub struct Head {
     pub dispatched: u64,
     /// Every consumer group has acknowledged up to here.
     pub floor: Position,
+    /// What people were last told, and why.
+    pub told: (State, Option<String>),
 }
 
-/// A new state of a stream: `active`, `rebuilding`, `full`, `paused` or `halted`.
+/// What people are told of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It flows.
+    Active,
+    /// Redis lost entries; they are being put back.
+    Rebuilding,
+    /// Redis takes no writes now.
+    Full,
+    /// Somebody asked to hold it.
+    Paused,
+    /// Somebody must act.
+    Halted,
+}
+
+impl State {
+    const ALL: [Self; 5] = [Self::Active, Self::Rebuilding, Self::Full, Self::Paused, Self::Halted];
+
+    /// As `outbox.stream_status` shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Rebuilding => "rebuilding",
+            Self::Full => "full",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+        }
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A new state of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
     /// Name of the stream.
     pub stream: Arc<str>,
     /// The state.
-    pub state: &'static str,
-    /// Why, in one sentence that names the remedy; None for `active`.
+    pub state: State,
+    /// Why, in one sentence that names the remedy; None for [`State::Active`].
     pub reason: Option<String>,
 }

@@ -23,7 +23,7 @@ use super::{Bounds, report};
 use crate::batch::{Batch, Mark};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
-use crate::outbox::{LogReader, Reached, StateChange};
+use crate::outbox::{LogReader, Reached, State, StateChange};
 use crate::position::Position;
 use crate::retry::Waits;
 use crate::stream::{Append, Appended, Life, Place, Redis};
@@ -235,7 +235,7 @@ impl Appender {
                     let (stream, after, through) = (stream.clone(), confirmed, at.n);
                     self.note(Note::Reached(Reached { stream, after, through }));
                 }
-                self.tell(stream, "active", None);
+                self.tell(stream, State::Active, None);
             }
             Verdict::Replay { after, lost } => {
                 self.replay(stream, &finding.place, after, lost, losses);
@@ -246,13 +246,17 @@ impl Appender {
             }
             Verdict::Ahead { at } | Verdict::Foreign { at } => {
                 progress.hold();
-                self.tell(stream, "halted", Some(report::foreign(&self.redis.key(stream), at)));
+                self.tell(
+                    stream,
+                    State::Halted,
+                    Some(report::foreign(&self.redis.key(stream), at)),
+                );
             }
             Verdict::WrongType { kind } => {
                 progress.hold();
                 self.tell(
                     stream,
-                    "halted",
+                    State::Halted,
                     Some(report::wrong_type(&self.redis.key(stream), &kind)),
                 );
             }
@@ -278,7 +282,7 @@ impl Appender {
             losses.add(stream, place, range);
             self.note(Note::Lost(stream.clone(), after.n));
             let reason = "Redis lost entries; they are being put back";
-            self.tell(stream, "rebuilding", Some(reason.to_owned()));
+            self.tell(stream, State::Rebuilding, Some(reason.to_owned()));
         }
         self.work.to_replay.push_back(stream.clone());
     }
@@ -344,7 +348,7 @@ impl Appender {
             Chunk::End => self.go_live(&stream),
             Chunk::Gone(n) => {
                 progress.hold();
-                self.tell(&stream, "halted", Some(report::gone(&stream, n)));
+                self.tell(&stream, State::Halted, Some(report::gone(&stream, n)));
             }
             Chunk::Not(answer) => self.not_appended(&stream, answer),
         }
@@ -375,7 +379,7 @@ impl Appender {
             self.send(vec![ticket], vec![append]);
         }
         self.work.refused.remove(stream);
-        self.tell(stream, "active", None);
+        self.tell(stream, State::Active, None);
     }
 
     // ---- Redis has no room ----
@@ -386,7 +390,7 @@ impl Appender {
         let refused = self.work.refused.entry(stream.clone());
         let refused = refused.or_insert_with(|| Refused { at: None, waits: Waits::new() });
         refused.at = Some(Instant::now() + refused.waits.next_wait());
-        self.tell(stream, "full", Some(report::refused(why)));
+        self.tell(stream, State::Full, Some(report::refused(why)));
     }
 
     fn retry(&mut self) {
@@ -486,12 +490,12 @@ impl Appender {
     }
 
     /// Tells people the state of a stream, once per change.
-    fn tell(&mut self, stream: &Arc<str>, state: &'static str, reason: Option<String>) {
+    fn tell(&mut self, stream: &Arc<str>, state: State, reason: Option<String>) {
         let Some(progress) = self.streams.get_mut(stream) else { return };
-        if progress.told.0 == state && (progress.told.1 == reason || state == "full") {
+        if progress.told.0 == state && (progress.told.1 == reason || state == State::Full) {
             return;
         }
-        report::state(stream, state, reason.as_deref());
+        report::state(stream, state.as_str(), reason.as_deref());
         progress.told = (state, reason.clone());
         self.note(Note::State(StateChange { stream: stream.clone(), state, reason }));
     }

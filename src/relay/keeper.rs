@@ -1,5 +1,6 @@
 //! Keeps the lease while the session lasts, and the schema in order.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
@@ -21,6 +22,7 @@ pub(super) async fn keep(lease: &Lease, term: Term, length: Duration) -> Result<
 
 /// Attaches leaves ahead of need and scrubs. Never ends well: the session ends it.
 pub(super) async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>) -> Result<()> {
+    let mut handed_on = HashSet::new();
     loop {
         match upkeep.attach_leaves().await {
             Ok(0) => {}
@@ -28,24 +30,36 @@ pub(super) async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>) -> Result
             // Somebody holds a lock: there is time until the next leaf is needed.
             Err(error) => debug!("could not attach partitions now: {error}"),
         }
-        while scrub(&mut upkeep, &missed).await? {}
+        while scrub(&mut upkeep, &missed, &mut handed_on).await? {}
         tokio::time::sleep(UPKEEP).await;
     }
 }
 
 /// One step of the scrub; true if another can follow at once.
-async fn scrub(upkeep: &mut Upkeep, missed: &Sender<Missed>) -> Result<bool> {
+///
+/// A row is handed on once: until it is sealed the scrub finds it again.
+async fn scrub(
+    upkeep: &mut Upkeep,
+    missed: &Sender<Missed>,
+    handed_on: &mut HashSet<i64>,
+) -> Result<bool> {
     let (found, more) = upkeep.scrub().await?;
-    if let Some(found) = found {
+    let ids: Vec<i64> = found
+        .map(|found| found.ids)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|id| handed_on.insert(*id))
+        .collect();
+    if !ids.is_empty() {
         error!(
-            rows = found.ids.len(),
-            first_id = found.ids.first(),
+            rows = ids.len(),
+            first_id = ids.first(),
             "the scrub found {} committed rows that the search had missed; they are sealed now, out \
              of their order. This is a fault of the relay, or rows were written around the schema",
-            found.ids.len(),
+            ids.len(),
         );
         let ended = |_| Error::new(Kind::Internal, "reading ended before upkeep");
-        missed.send(found).await.map_err(ended)?;
+        missed.send(Missed { ids }).await.map_err(ended)?;
     }
     Ok(more)
 }

@@ -45,6 +45,9 @@ mod sealer;
 mod session;
 pub mod verify;
 
+/// A session that lasted this long was no failed attempt: the next wait is short again.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// How much is held in memory at a time, per batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -125,36 +128,28 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<()> {
     let mut waits = Waits::new();
     let mut reached = false;
     while !stop.is_set() {
-        let session = async {
-            let ready = Box::pin(session::connect(&settings, &holder)).await?;
-            let lasted = Instant::now();
-            let led = Box::pin(session::lead(&settings, ready, &stop)).await;
-            Ok::<_, crate::error::Error>((led, lasted.elapsed()))
+        let connected = tokio::select! {
+            connected = Box::pin(session::connect(&settings, &holder)) => connected,
+            () = stop.wait() => break,
         };
-        let connecting_may_stop = async {
-            stop.wait().await;
-            // A session that leads drains by itself; this only bounds it.
-            tokio::time::sleep(settings.drain + Duration::from_secs(5)).await;
-        };
-        let outcome = tokio::select! {
-            outcome = session => outcome,
-            () = connecting_may_stop => return Ok(()),
-        };
-        let error = match outcome {
-            Ok((Ok(()), _)) => break,
-            Ok((Err(error), lasted)) => {
+        let error = match connected {
+            Ok(ready) => {
                 reached = true;
-                if lasted > Duration::from_secs(10) {
+                let led_since = Instant::now();
+                let Err(error) = Box::pin(session::lead(&settings, ready, &stop)).await else {
+                    break;
+                };
+                if led_since.elapsed() > STABLE {
                     waits.reset();
                 }
                 error
             }
+            Err(error) if reached => error,
+            Err(error) if error.kind() == Kind::Refused || begun.elapsed() >= settings.start => {
+                return Err(error);
+            }
             Err(error) => error,
         };
-        let final_at_start = error.kind() == Kind::Refused || begun.elapsed() >= settings.start;
-        if !reached && final_at_start {
-            return Err(error);
-        }
         let wait = waits.next_wait();
         warn!("{error}; trying again in {} ms", wait.as_millis());
         tokio::select! {

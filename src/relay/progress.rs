@@ -12,6 +12,7 @@
 //! and read again from the log, so a stream that cannot go on costs nothing and holds up nobody.
 
 use crate::batch::{Batch, Mark};
+use crate::outbox::State;
 use crate::position::Position;
 use crate::stream::Append;
 
@@ -26,7 +27,7 @@ pub struct Progress {
     epoch: u64,
     mode: Mode,
     /// State last told to people, and why.
-    pub told: (&'static str, Option<String>),
+    pub told: (State, Option<String>),
 }
 
 /// What is being done with the stream.
@@ -82,7 +83,7 @@ impl Progress {
             floor,
             epoch: 0,
             mode: Mode::Examining,
-            told: ("active", None),
+            told: (State::Active, None),
         }
     }
 

@@ -190,8 +190,12 @@ impl Start {
             last_seal,
             heads: heads.iter().map(|head| (head.stream.clone(), head.sealed)).collect(),
             streams: heads
-                .iter()
-                .map(|h| (h.stream.clone(), Progress::new(h.sealed, h.dispatched, h.floor)))
+                .into_iter()
+                .map(|head| {
+                    let mut progress = Progress::new(head.sealed, head.dispatched, head.floor);
+                    progress.told = head.told;
+                    (head.stream, progress)
+                })
                 .collect(),
             places: names.into_iter().zip(places).collect(),
         })
