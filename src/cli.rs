@@ -64,10 +64,12 @@ struct VerifyArgs {
 #[derive(Args, Debug)]
 struct DemoArgs {
     /// How long the shop is open [5 to 3600]
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(5..=3600))]
     seconds: u64,
     /// Transactions per second [1 to 2000]
-    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
 }
 

@@ -9,5 +9,7 @@
 mod delivery;
 mod growth;
 mod input;
+mod migrate;
 mod support;
+mod tidy;
 mod wake;

@@ -55,6 +55,8 @@ create index entry_xid_id on outbox.entry (xid, id);
 
 comment on table outbox.entry is
     'One row becomes one entry of the Redis stream named by "stream". Insert only; partitioned by id into leaves made ahead of need.';
+comment on sequence outbox.entry_id_seq is
+    'Numbers the rows of outbox.entry. CACHE 1: with more, a session would keep old ids for later rows.';
 comment on column outbox.entry.xid is
     'Transaction that wrote the row; the relay finds new rows by comparing it with its last snapshot.';
 comment on column outbox.entry.id is
@@ -316,9 +318,13 @@ begin
             when 'entry' then coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0)
             else coalesce((select max(seal) from outbox.seal), 0)
         end;
-        loop
-            edge := coalesce((select max(upper) from outbox.leaf l where l.tree = root), 0);
-            exit when edge > used + size * (ahead - 1) and edge > 0;
+        edge := coalesce((select max(upper) from outbox.leaf l where l.tree = root), 0);
+        if edge between 1 and used then
+            -- Numbers have outrun the leaves, and a leaf cannot take a number that is in the net: the
+            -- net keeps what has been drawn, and what will be while we wait for its lock.
+            edge := used + 1 + size / 100;
+        end if;
+        while edge <= used + size * (ahead - 1) loop
             leaf := format('%s_%s', root, edge);
             execute format('create table outbox.%I (like outbox.%I including defaults including storage)', leaf, root);
             if root = 'batch' then
@@ -330,6 +336,7 @@ begin
             execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)',
                            root, leaf, edge, edge + size);
             insert into outbox.leaf (tree, lower, upper, name) values (root, edge, edge + size, leaf);
+            edge := edge + size;
             attached := attached + 1;
         end loop;
     end loop;

@@ -43,7 +43,10 @@ pub async fn migrate(database: &Database, grants: &Grants) -> Result<Migrated> {
     check_server(&connection, &name).await?;
     // One transaction: all of it or nothing. The lock makes a second `migrate` wait for the first.
     connection
-        .batch("begin; set local lock_timeout = 0; select pg_advisory_xact_lock(hashtext('outbox-relay migrate'))")
+        .batch(
+            "begin; set local lock_timeout = 0; \
+             select pg_advisory_xact_lock(hashtext('outbox-relay migrate'))",
+        )
         .await?;
     let migrated = upgrade(&connection, &name, grants).await;
     let end = if migrated.is_ok() { "commit" } else { "rollback" };

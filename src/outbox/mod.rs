@@ -7,7 +7,7 @@
 //! | `connect` | connections: settings, checks, errors in words |
 //! | `cursor` | how far rows have been found: a pure value |
 //! | `find` | the next committed rows that are not sealed |
-//! | `log` | sealed batches: write, mark, read again |
+//! | `log`, `log_reader` | sealed batches: written and marked; read again |
 //! | `identity` | which outbox this is, and whether this Postgres can be a source |
 //! | `lease` | who may seal |
 //! | `wake` | LISTEN and the flag that asks for NOTIFY |
@@ -21,6 +21,7 @@ mod find;
 mod identity;
 mod lease;
 mod log;
+mod log_reader;
 mod migrate;
 mod scrub;
 mod streams;
@@ -31,7 +32,8 @@ pub use cursor::{Cursor, Snapshot};
 pub use find::{Finder, Found};
 pub use identity::Identity;
 pub use lease::{Lease, Term};
-pub use log::{Log, LogReader, Logged, Phantom, Reached, Seal};
+pub use log::{Log, Phantom, Reached, Seal};
+pub use log_reader::{LogReader, Logged};
 pub use migrate::{Grants, Migrated, migrate};
 pub use scrub::{Missed, Upkeep};
 pub use streams::{Head, State, StateChange};

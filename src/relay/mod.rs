@@ -13,8 +13,8 @@
 //! | `session` | connections, the lease, and the order of the stages: begin here |
 //! | `reader`, `pace` | finds rows; when to search and when to sleep (pure) |
 //! | `sealer`, `plan` | fixes positions; which position each row gets (pure) |
-//! | `appender`, `progress` | carries batches; where one stream stands (pure) |
-//! | `decide` | what to do where Redis and the log differ (pure) |
+//! | `appender`, `work`, `progress` | carries batches; what is in flight; where one stream stands (pure) |
+//! | `recovery`, `decide` | brings a stream back into step; what to do where it differs (pure) |
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
 //! | `keeper` | the lease and upkeep |
 //! | `verify` | Redis compared with the log, for people |
@@ -39,11 +39,13 @@ pub mod pace;
 pub mod plan;
 pub mod progress;
 mod reader;
+mod recovery;
 mod replay;
 mod report;
 mod sealer;
 mod session;
 pub mod verify;
+mod work;
 
 /// A session that lasted this long was no failed attempt: the next wait is short again.
 const STABLE: Duration = Duration::from_secs(10);

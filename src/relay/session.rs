@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::appender::{Appender, Work};
+use super::appender::Appender;
 use super::plan::Heads;
 use super::progress::Progress;
 use super::reader::Reader;
 use super::sealer::Sealer;
+use super::work::Work;
 use super::{Settings, Stop, ahead, keeper};
 use crate::error::Result;
 use crate::outbox::{Cursor, Finder, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};

@@ -164,7 +164,10 @@ impl Redis {
             }
             let replies: Vec<RedisResult<Value>> =
                 pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
-            let missing = |reply: &RedisResult<Value>| matches!(reply, Err(error) if classify(code(error)) == Class::NoScript);
+            let missing = |reply: &RedisResult<Value>| {
+                let error = reply.as_ref().err();
+                error.is_some_and(|error| classify(code(error)) == Class::NoScript)
+            };
             if !by_hash || !replies.iter().any(missing) {
                 return Ok(replies);
             }

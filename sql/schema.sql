@@ -1,0 +1,1294 @@
+-- The schema `outbox` as pg_dump 15 writes it down after `outbox-relay migrate`, for review.
+-- Generated; do not edit. Anew with: UPDATE_GOLDEN=1 cargo test --test it golden
+--
+-- PostgreSQL database dump
+--
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: outbox; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA outbox;
+
+--
+-- Name: SCHEMA outbox; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA outbox IS 'Transactional outbox: applications insert into outbox.entry, outbox-relay carries each committed row into a Redis stream.';
+
+--
+-- Name: attach_leaves(bigint, integer); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.attach_leaves(size bigint DEFAULT 10000000, ahead integer DEFAULT 2) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '200ms'
+    AS $$
+declare
+    root     text;
+    used     bigint;
+    edge     bigint;
+    leaf     text;
+    attached integer := 0;
+begin
+    if size < 1 or ahead < 1 then
+        raise exception 'outbox.attach_leaves: size and ahead must be at least 1';
+    end if;
+    lock table outbox.leaf in share row exclusive mode;
+    foreach root in array array['entry', 'seal', 'batch'] loop
+        used := case root
+            when 'entry' then coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0)
+            else coalesce((select max(seal) from outbox.seal), 0)
+        end;
+        edge := coalesce((select max(upper) from outbox.leaf l where l.tree = root), 0);
+        if edge between 1 and used then
+            -- Numbers have outrun the leaves, and a leaf cannot take a number that is in the net: the
+            -- net keeps what has been drawn, and what will be while we wait for its lock.
+            edge := used + 1 + size / 100;
+        end if;
+        while edge <= used + size * (ahead - 1) loop
+            leaf := format('%s_%s', root, edge);
+            execute format('create table outbox.%I (like outbox.%I including defaults including storage)', leaf, root);
+            if root = 'batch' then
+                -- Marking a batch rewrites its row: keep the row short, its ids outside of it, and
+                -- room on the page, so that the new version needs no new index entry.
+                execute format('alter table outbox.%I set (fillfactor = 80, toast_tuple_target = 256)', leaf);
+            end if;
+            -- ATTACH waits for nobody who writes to other leaves; CREATE ... PARTITION OF would.
+            execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)',
+                           root, leaf, edge, edge + size);
+            insert into outbox.leaf (tree, lower, upper, name) values (root, edge, edge + size, leaf);
+            edge := edge + size;
+            attached := attached + 1;
+        end loop;
+    end loop;
+    return attached;
+end
+$$;
+
+--
+-- Name: FUNCTION attach_leaves(size bigint, ahead integer); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) IS 'Makes and attaches leaves so that at least "ahead" times "size" more rows fit. Waits at most 200 ms for a lock; takes ACCESS EXCLUSIVE only on new leaves and on the nets, which nobody uses.';
+
+--
+-- Name: emit(text, jsonb, text, text, jsonb, uuid, boolean); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.emit(stream text, payload jsonb, key text DEFAULT NULL::text, type text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb, event_id uuid DEFAULT NULL::uuid, ordered boolean DEFAULT false) RETURNS uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    event constant uuid := coalesce(emit.event_id, gen_random_uuid());
+begin
+    if emit.ordered then
+        -- Taken before the id is drawn and kept until the transaction has ended and is visible, so
+        -- the order of ids of this key is the order of commits.
+        perform pg_advisory_xact_lock(
+            hashtextextended(coalesce(emit.key, ''), hashtextextended(emit.stream, 0)));
+    end if;
+    insert into outbox.entry (event_id, stream, key, type, payload, headers)
+    values (event, emit.stream, emit.key, emit.type, emit.payload, emit.headers);
+    return event;
+end
+$$;
+
+--
+-- Name: FUNCTION emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean) IS 'Inserts one outbox entry and returns its event_id. ordered => true takes an advisory lock on (stream, key) until the transaction ends; otherwise it locks nothing.';
+
+--
+-- Name: grant_application(regrole); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.grant_application(role regrole) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    execute format('grant usage on schema outbox to %s', role);
+    execute format('grant insert (event_id, stream, key, type, payload, headers), select (id, event_id) '
+                   'on outbox.entry to %s', role);
+    execute format('grant select on sequence outbox.wake_until to %s', role);
+    execute format('grant execute on function outbox.emit(text, jsonb, text, text, jsonb, uuid, boolean) to %s', role);
+end
+$$;
+
+--
+-- Name: FUNCTION grant_application(role regrole); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.grant_application(role regrole) IS 'Lets a role insert entries and read back id and event_id, and nothing else.';
+
+--
+-- Name: grant_relay(regrole); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.grant_relay(role regrole) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    execute format('grant usage on schema outbox to %s', role);
+    execute format('grant select on all tables in schema outbox to %s', role);
+    execute format('grant insert on outbox.seal, outbox.batch, outbox.stream, outbox.phantom, outbox.lease to %s', role);
+    execute format('grant update (dispatched_at) on outbox.batch to %s', role);
+    execute format('grant update (head_ms, head_n, floor_ms, floor_n, state, reason) on outbox.stream to %s', role);
+    execute format('grant update (ended_at) on outbox.lease to %s', role);
+    execute format('grant update (proved) on outbox.scrub to %s', role);
+    execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
+    execute format('grant select on sequence outbox.entry_id_seq to %s', role);
+    execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries() to %s', role);
+end
+$$;
+
+--
+-- Name: FUNCTION grant_relay(role regrole); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.grant_relay(role regrole) IS 'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing.';
+
+SET default_tablespace = '';
+
+--
+-- Name: entry; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.entry (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    id bigint NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    stream text NOT NULL,
+    key text,
+    type text,
+    payload jsonb NOT NULL,
+    headers jsonb,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+PARTITION BY RANGE (id);
+
+--
+-- Name: TABLE entry; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.entry IS 'One row becomes one entry of the Redis stream named by "stream". Insert only; partitioned by id into leaves made ahead of need.';
+
+--
+-- Name: COLUMN entry.xid; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.xid IS 'Transaction that wrote the row; the relay finds new rows by comparing it with its last snapshot.';
+
+--
+-- Name: COLUMN entry.id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.id IS 'Order of rows within what becomes visible at once. Filled in by the database.';
+
+--
+-- Name: COLUMN entry.event_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.event_id IS 'Identity of the event, field "id" of the stream entry.';
+
+--
+-- Name: COLUMN entry.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.stream IS 'Redis stream (the relay''s prefix comes before it): 1 to 128 of A-Z a-z 0-9 . _ : { } -, the first a letter or digit, not beginning with "outbox:".';
+
+--
+-- Name: COLUMN entry.key; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.key IS 'What the event is about, for order per key; at most 1,024 bytes.';
+
+--
+-- Name: COLUMN entry.type; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.type IS 'Kind of event; at most 1,024 bytes.';
+
+--
+-- Name: COLUMN entry.payload; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.payload IS 'JSON, at most 65,536 bytes as text: an id and a status, not a document.';
+
+--
+-- Name: COLUMN entry.headers; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.headers IS 'JSON, at most 8,192 bytes as text.';
+
+--
+-- Name: COLUMN entry.created_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.entry.created_at IS 'When the row was inserted, by the clock of the database.';
+
+--
+-- Name: pending_entries(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.pending_entries() RETURNS SETOF outbox.entry
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    with c as materialized (select * from outbox.cursor),
+    found as (
+        select e.* from c cross join lateral (
+            select * from outbox.entry e where e.xid >= pg_snapshot_xmax(c.base) offset 0
+        ) e
+        union all
+        select e.* from c cross join lateral pg_snapshot_xip(c.base) as old (xid) cross join lateral (
+            select * from outbox.entry e where e.xid = old.xid offset 0
+        ) e
+    )
+    select f.* from found f, c
+    where c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target)
+$$;
+
+--
+-- Name: FUNCTION pending_entries(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.pending_entries() IS 'The rows of the view outbox.pending. Locks nothing.';
+
+--
+-- Name: refuse_entry(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.refuse_entry() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    remedy constant text := 'Store an id and a status, and let the consumer read the rest from its table.';
+    bytes  integer;
+begin
+    if octet_length(new.stream) > 128 or new.stream !~ '^[A-Za-z0-9][A-Za-z0-9._:{}-]*$' then
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'stream',
+            message = format('outbox.entry: stream name %L is not allowed', left(new.stream, 200)),
+            hint = 'Use 1 to 128 of A-Z a-z 0-9 . _ : { } - and begin with a letter or digit.';
+    elsif new.stream like 'outbox:%' then
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'stream',
+            message = format('outbox.entry: stream name %L is reserved', new.stream),
+            hint = 'Names that begin with "outbox:" are the relay''s own keys in Redis; choose another.';
+    end if;
+    bytes := octet_length(new.payload::text);
+    if bytes > 65536 then
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'payload',
+            message = format('outbox.entry: payload has %s bytes as text, at most 65536 are allowed', bytes),
+            hint = remedy;
+    end if;
+    bytes := octet_length(new.headers::text);
+    if bytes > 8192 then
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'headers',
+            message = format('outbox.entry: headers have %s bytes as text, at most 8192 are allowed', bytes),
+            hint = remedy;
+    end if;
+    bytes := octet_length(new.key);
+    if bytes > 1024 then
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'key',
+            message = format('outbox.entry: key has %s bytes, at most 1024 are allowed', bytes),
+            hint = 'Use the identifier of the aggregate, or a hash of it.';
+    end if;
+    raise exception using errcode = 'check_violation', schema = 'outbox', table = 'entry', column = 'type',
+        message = format('outbox.entry: type has %s bytes, at most 1024 are allowed', octet_length(new.type)),
+        hint = 'Use a short name such as order.paid.';
+end
+$_$;
+
+--
+-- Name: FUNCTION refuse_entry(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.refuse_entry() IS 'Trigger: says which bound of outbox.entry a row breaks and what to do. Locks nothing.';
+
+--
+-- Name: wake(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.wake() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform pg_notify('outbox', '');
+    return null;
+end
+$$;
+
+--
+-- Name: FUNCTION wake(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.wake() IS 'Trigger: wakes the sleeping relay. NOTIFY takes a lock of the whole database through commit, so it is sent only while the relay asks.';
+
+--
+-- Name: batch; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.batch (
+    seal bigint NOT NULL,
+    stream text NOT NULL,
+    first_n bigint NOT NULL,
+    last_n bigint NOT NULL,
+    ms bigint NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    ids bigint[] NOT NULL,
+    dispatched_at timestamp with time zone
+)
+PARTITION BY RANGE (seal);
+ALTER TABLE ONLY outbox.batch ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+--
+-- Name: TABLE batch; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.batch IS 'The log: one sealed run of one stream. Entry ids[i] has number first_n + i - 1 and the stream entry ID ms-number.';
+
+--
+-- Name: COLUMN batch.dispatched_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.dispatched_at IS 'When the batch was known to be in Redis; taken back when Redis lost it. A cache of what Redis has, never a licence to delete.';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: batch_0; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.batch_0 (
+    seal bigint NOT NULL,
+    stream text NOT NULL,
+    first_n bigint NOT NULL,
+    last_n bigint NOT NULL,
+    ms bigint NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    ids bigint[] NOT NULL,
+    dispatched_at timestamp with time zone
+)
+WITH (fillfactor='80', toast_tuple_target='256');
+ALTER TABLE ONLY outbox.batch_0 ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+--
+-- Name: batch_10000000; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.batch_10000000 (
+    seal bigint NOT NULL,
+    stream text NOT NULL,
+    first_n bigint NOT NULL,
+    last_n bigint NOT NULL,
+    ms bigint NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    ids bigint[] NOT NULL,
+    dispatched_at timestamp with time zone
+)
+WITH (fillfactor='80', toast_tuple_target='256');
+ALTER TABLE ONLY outbox.batch_10000000 ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+--
+-- Name: batch_net; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.batch_net (
+    seal bigint NOT NULL,
+    stream text NOT NULL,
+    first_n bigint NOT NULL,
+    last_n bigint NOT NULL,
+    ms bigint NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    ids bigint[] NOT NULL,
+    dispatched_at timestamp with time zone
+);
+ALTER TABLE ONLY outbox.batch_net ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+--
+-- Name: TABLE batch_net; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.batch_net IS 'Takes rows for which no leaf was attached in time. Should be empty.';
+
+--
+-- Name: seal; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.seal (
+    seal bigint NOT NULL,
+    token bigint NOT NULL,
+    base pg_snapshot NOT NULL,
+    target pg_snapshot,
+    through bigint,
+    high bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+PARTITION BY RANGE (seal);
+
+--
+-- Name: TABLE seal; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.seal IS 'One row per transaction that sealed batches: how far the relay has found rows.';
+
+--
+-- Name: COLUMN seal.base; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.base IS 'Every row that this snapshot shows is sealed.';
+
+--
+-- Name: COLUMN seal.target; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.target IS 'The snapshot being worked through: of the rows it shows and base does not, those with id <= through are sealed. Null when there is none.';
+
+--
+-- Name: COLUMN seal.high; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.high IS 'Where the search by id begins; a hint that makes it fast, never what makes it right.';
+
+--
+-- Name: cursor; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.cursor AS
+ SELECT COALESCE(s.seal, (0)::bigint) AS seal,
+    COALESCE(s.base, '1:1:'::pg_snapshot) AS base,
+    s.target,
+    s.through,
+    COALESCE(s.high, (0)::bigint) AS high
+   FROM (( SELECT) one
+     LEFT JOIN LATERAL ( SELECT seal.seal,
+            seal.token,
+            seal.base,
+            seal.target,
+            seal.through,
+            seal.high,
+            seal.sealed_at
+           FROM outbox.seal
+          ORDER BY seal.seal DESC
+         LIMIT 1) s ON (true));
+
+--
+-- Name: VIEW cursor; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.cursor IS 'How far rows have been sealed: the last row of outbox.seal, or the beginning.';
+
+--
+-- Name: entry_0; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.entry_0 (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    id bigint NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    stream text NOT NULL,
+    key text,
+    type text,
+    payload jsonb NOT NULL,
+    headers jsonb,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: entry_10000000; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.entry_10000000 (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    id bigint NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    stream text NOT NULL,
+    key text,
+    type text,
+    payload jsonb NOT NULL,
+    headers jsonb,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: entry_id_seq; Type: SEQUENCE; Schema: outbox; Owner: -
+--
+
+ALTER TABLE outbox.entry ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox.entry_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: SEQUENCE entry_id_seq; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON SEQUENCE outbox.entry_id_seq IS 'Numbers the rows of outbox.entry. CACHE 1: with more, a session would keep old ids for later rows.';
+
+--
+-- Name: entry_net; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.entry_net (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    id bigint NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    stream text NOT NULL,
+    key text,
+    type text,
+    payload jsonb NOT NULL,
+    headers jsonb,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE entry_net; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.entry_net IS 'Takes rows for which no leaf was attached in time, so that an insert never fails. Should be empty.';
+
+--
+-- Name: entry_status; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.entry_status AS
+ SELECT e.id,
+    e.event_id,
+    e.stream,
+    e.key,
+    e.type,
+    e.created_at,
+    b.n,
+    ((b.ms || '-'::text) || b.n) AS entry_id,
+        CASE
+            WHEN (b.n IS NULL) THEN 'pending'::text
+            WHEN (b.dispatched_at IS NULL) THEN 'sealed'::text
+            ELSE 'dispatched'::text
+        END AS state,
+    b.dispatched_at
+   FROM (outbox.entry e
+     LEFT JOIN LATERAL ( SELECT batch.ms,
+            batch.dispatched_at,
+            ((batch.first_n + array_position(batch.ids, e.id)) - 1) AS n
+           FROM outbox.batch
+          WHERE ((int8range(batch.first_id, batch.last_id, '[]'::text) @> e.id) AND (batch.stream = e.stream) AND (e.id = ANY (batch.ids)))
+         LIMIT 1) b ON (true));
+
+--
+-- Name: VIEW entry_status; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.entry_status IS 'Each entry with its number and ID in its stream: pending, sealed or dispatched. Ask by id.';
+
+--
+-- Name: identity; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.identity (
+    only_row boolean DEFAULT true NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    system_identifier text NOT NULL,
+    CONSTRAINT identity_only_row_check CHECK (only_row)
+);
+
+--
+-- Name: TABLE identity; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.identity IS 'Which outbox this is (id, also kept in Redis) and in which Postgres cluster it lives (system_identifier). One row.';
+
+--
+-- Name: leaf; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.leaf (
+    tree text NOT NULL,
+    lower bigint NOT NULL,
+    upper bigint NOT NULL,
+    name text NOT NULL,
+    CONSTRAINT leaf_check CHECK ((lower < upper)),
+    CONSTRAINT leaf_tree_check CHECK ((tree = ANY (ARRAY['entry'::text, 'seal'::text, 'batch'::text])))
+);
+
+--
+-- Name: TABLE leaf; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.leaf IS 'Partitions of entry, seal and batch: name holds lower <= id (or seal) < upper.';
+
+--
+-- Name: lease; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.lease (
+    token bigint NOT NULL,
+    holder text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    ended_at timestamp with time zone
+);
+
+--
+-- Name: TABLE lease; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.lease IS 'Who may seal: the one row without ended_at. Each seal locks that row and names its token, so a relay that was replaced cannot seal.';
+
+--
+-- Name: lease_until; Type: SEQUENCE; Schema: outbox; Owner: -
+--
+
+CREATE SEQUENCE outbox.lease_until
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE lease_until; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON SEQUENCE outbox.lease_until IS 'Epoch millisecond at which the current lease ends unless renewed. A sequence, so that heartbeats leave no dead rows behind.';
+
+--
+-- Name: migration; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.migration (
+    version integer NOT NULL,
+    name text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE migration; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.migration IS 'Schema versions applied by `outbox-relay migrate`.';
+
+--
+-- Name: pending; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.pending AS
+ SELECT pending_entries.xid,
+    pending_entries.id,
+    pending_entries.event_id,
+    pending_entries.stream,
+    pending_entries.key,
+    pending_entries.type,
+    pending_entries.payload,
+    pending_entries.headers,
+    pending_entries.created_at
+   FROM outbox.pending_entries() pending_entries(xid, id, event_id, stream, key, type, payload, headers, created_at);
+
+--
+-- Name: VIEW pending; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.pending IS 'Committed rows that are not sealed yet. Its cost grows with their number, not with rows kept.';
+
+--
+-- Name: phantom; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.phantom (
+    stream text NOT NULL,
+    entry_id text NOT NULL,
+    event_id text,
+    fields jsonb NOT NULL,
+    found_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE phantom; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.phantom IS 'Stream entries whose rows Postgres no longer has: its history was lost after the entry had been appended.';
+
+--
+-- Name: scrub; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.scrub (
+    only_row boolean DEFAULT true NOT NULL,
+    proved bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT scrub_only_row_check CHECK (only_row)
+);
+
+--
+-- Name: TABLE scrub; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.scrub IS 'Every row with id <= proved has been compared with the log; the background scrub goes on from here. One row.';
+
+--
+-- Name: seal_0; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.seal_0 (
+    seal bigint NOT NULL,
+    token bigint NOT NULL,
+    base pg_snapshot NOT NULL,
+    target pg_snapshot,
+    through bigint,
+    high bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: seal_10000000; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.seal_10000000 (
+    seal bigint NOT NULL,
+    token bigint NOT NULL,
+    base pg_snapshot NOT NULL,
+    target pg_snapshot,
+    through bigint,
+    high bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: seal_net; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.seal_net (
+    seal bigint NOT NULL,
+    token bigint NOT NULL,
+    base pg_snapshot NOT NULL,
+    target pg_snapshot,
+    through bigint,
+    high bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+--
+-- Name: TABLE seal_net; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.seal_net IS 'Takes rows for which no leaf was attached in time. Should be empty.';
+
+--
+-- Name: stream; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.stream (
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    head_ms bigint DEFAULT 0 NOT NULL,
+    head_n bigint DEFAULT 0 NOT NULL,
+    floor_ms bigint DEFAULT 0 NOT NULL,
+    floor_n bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'active'::text NOT NULL,
+    reason text,
+    CONSTRAINT stream_state_check CHECK ((state = ANY (ARRAY['active'::text, 'rebuilding'::text, 'full'::text, 'paused'::text, 'halted'::text])))
+);
+
+--
+-- Name: TABLE stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.stream IS 'Streams that have had an entry sealed. Changed only when the state of a stream changes.';
+
+--
+-- Name: COLUMN stream.head_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.head_n IS 'Number up to which the stream is settled without the log: entries found in Redis whose rows Postgres lost.';
+
+--
+-- Name: COLUMN stream.floor_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.floor_n IS 'Number up to which every consumer group has acknowledged: what a lost stream need not get back.';
+
+--
+-- Name: stream_status; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.stream_status AS
+ WITH waiting AS MATERIALIZED (
+         SELECT p.stream,
+            count(*) AS entries,
+            min(p.created_at) AS oldest
+           FROM outbox.pending p
+          GROUP BY p.stream
+        )
+ SELECT COALESCE(s.name, w.stream) AS stream,
+    GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) AS sealed,
+    GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) AS dispatched,
+    NULLIF(s.floor_n, 0) AS acked,
+    ((GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) - GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint))) + COALESCE(w.entries, (0)::bigint)) AS undispatched,
+    COALESCE(o.created_at, w.oldest) AS oldest_undispatched_at,
+    COALESCE(s.state, 'active'::text) AS state,
+    s.reason
+   FROM ((((outbox.stream s
+     FULL JOIN waiting w ON ((w.stream = s.name)))
+     LEFT JOIN LATERAL ( SELECT b.last_n
+           FROM outbox.batch b
+          WHERE (b.stream = s.name)
+          ORDER BY b.last_n DESC
+         LIMIT 1) h ON (true))
+     LEFT JOIN LATERAL ( SELECT b.last_n
+           FROM outbox.batch b
+          WHERE ((b.stream = s.name) AND (b.dispatched_at IS NOT NULL))
+          ORDER BY b.last_n DESC
+         LIMIT 1) d ON (true))
+     LEFT JOIN LATERAL ( SELECT e.created_at
+           FROM (( SELECT b.ids[1] AS id
+                   FROM outbox.batch b
+                  WHERE ((b.stream = s.name) AND (b.last_n > GREATEST(COALESCE(d.last_n, (0)::bigint), s.head_n)))
+                  ORDER BY b.last_n
+                 LIMIT 1) first
+             JOIN outbox.entry e ON ((e.id = first.id)))) o ON (true));
+
+--
+-- Name: VIEW stream_status; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.stream_status IS 'Each stream: numbers sealed and dispatched, what waits, since when, and its state. Its cost grows with streams and backlog, not with rows kept.';
+
+--
+-- Name: wake_until; Type: SEQUENCE; Schema: outbox; Owner: -
+--
+
+CREATE SEQUENCE outbox.wake_until
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: SEQUENCE wake_until; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON SEQUENCE outbox.wake_until IS 'Epoch second until which the relay wants a NOTIFY for each insert. A sequence, because a table would be read as of the writer''s snapshot.';
+
+--
+-- Name: batch_0; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch ATTACH PARTITION outbox.batch_0 FOR VALUES FROM ('0') TO ('10000000');
+
+--
+-- Name: batch_10000000; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch ATTACH PARTITION outbox.batch_10000000 FOR VALUES FROM ('10000000') TO ('20000000');
+
+--
+-- Name: batch_net; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch ATTACH PARTITION outbox.batch_net DEFAULT;
+
+--
+-- Name: entry_0; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry ATTACH PARTITION outbox.entry_0 FOR VALUES FROM ('0') TO ('10000000');
+
+--
+-- Name: entry_10000000; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry ATTACH PARTITION outbox.entry_10000000 FOR VALUES FROM ('10000000') TO ('20000000');
+
+--
+-- Name: entry_net; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry ATTACH PARTITION outbox.entry_net DEFAULT;
+
+--
+-- Name: seal_0; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal ATTACH PARTITION outbox.seal_0 FOR VALUES FROM ('0') TO ('10000000');
+
+--
+-- Name: seal_10000000; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal ATTACH PARTITION outbox.seal_10000000 FOR VALUES FROM ('10000000') TO ('20000000');
+
+--
+-- Name: seal_net; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal ATTACH PARTITION outbox.seal_net DEFAULT;
+
+--
+-- Name: batch batch_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch
+    ADD CONSTRAINT batch_pkey PRIMARY KEY (stream, last_n, seal);
+
+--
+-- Name: batch_0 batch_0_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch_0
+    ADD CONSTRAINT batch_0_pkey PRIMARY KEY (stream, last_n, seal);
+
+--
+-- Name: batch_10000000 batch_10000000_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch_10000000
+    ADD CONSTRAINT batch_10000000_pkey PRIMARY KEY (stream, last_n, seal);
+
+--
+-- Name: batch_net batch_net_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.batch_net
+    ADD CONSTRAINT batch_net_pkey PRIMARY KEY (stream, last_n, seal);
+
+--
+-- Name: entry entry_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry
+    ADD CONSTRAINT entry_pkey PRIMARY KEY (id);
+
+--
+-- Name: entry_0 entry_0_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry_0
+    ADD CONSTRAINT entry_0_pkey PRIMARY KEY (id);
+
+--
+-- Name: entry_10000000 entry_10000000_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry_10000000
+    ADD CONSTRAINT entry_10000000_pkey PRIMARY KEY (id);
+
+--
+-- Name: entry_net entry_net_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.entry_net
+    ADD CONSTRAINT entry_net_pkey PRIMARY KEY (id);
+
+--
+-- Name: identity identity_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.identity
+    ADD CONSTRAINT identity_pkey PRIMARY KEY (only_row);
+
+--
+-- Name: leaf leaf_name_key; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.leaf
+    ADD CONSTRAINT leaf_name_key UNIQUE (name);
+
+--
+-- Name: leaf leaf_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.leaf
+    ADD CONSTRAINT leaf_pkey PRIMARY KEY (tree, lower);
+
+--
+-- Name: lease lease_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (token);
+
+--
+-- Name: migration migration_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.migration
+    ADD CONSTRAINT migration_pkey PRIMARY KEY (version);
+
+--
+-- Name: phantom phantom_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.phantom
+    ADD CONSTRAINT phantom_pkey PRIMARY KEY (stream, entry_id);
+
+--
+-- Name: scrub scrub_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.scrub
+    ADD CONSTRAINT scrub_pkey PRIMARY KEY (only_row);
+
+--
+-- Name: seal seal_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal
+    ADD CONSTRAINT seal_pkey PRIMARY KEY (seal);
+
+--
+-- Name: seal_0 seal_0_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal_0
+    ADD CONSTRAINT seal_0_pkey PRIMARY KEY (seal);
+
+--
+-- Name: seal_10000000 seal_10000000_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal_10000000
+    ADD CONSTRAINT seal_10000000_pkey PRIMARY KEY (seal);
+
+--
+-- Name: seal_net seal_net_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.seal_net
+    ADD CONSTRAINT seal_net_pkey PRIMARY KEY (seal);
+
+--
+-- Name: stream stream_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.stream
+    ADD CONSTRAINT stream_pkey PRIMARY KEY (name);
+
+--
+-- Name: batch_ids; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_ids ON ONLY outbox.batch USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: batch_0_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_0_int8range_idx ON outbox.batch_0 USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: batch_10000000_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_10000000_int8range_idx ON outbox.batch_10000000 USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: batch_net_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_net_int8range_idx ON outbox.batch_net USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: entry_xid_id; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX entry_xid_id ON ONLY outbox.entry USING btree (xid, id);
+
+--
+-- Name: entry_0_xid_id_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX entry_0_xid_id_idx ON outbox.entry_0 USING btree (xid, id);
+
+--
+-- Name: entry_10000000_xid_id_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX entry_10000000_xid_id_idx ON outbox.entry_10000000 USING btree (xid, id);
+
+--
+-- Name: entry_net_xid_id_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX entry_net_xid_id_idx ON outbox.entry_net USING btree (xid, id);
+
+--
+-- Name: lease_current; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE UNIQUE INDEX lease_current ON outbox.lease USING btree ((true)) WHERE (ended_at IS NULL);
+
+--
+-- Name: batch_0_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_0_int8range_idx;
+
+--
+-- Name: batch_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_0_pkey;
+
+--
+-- Name: batch_10000000_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_10000000_int8range_idx;
+
+--
+-- Name: batch_10000000_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_10000000_pkey;
+
+--
+-- Name: batch_net_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_net_int8range_idx;
+
+--
+-- Name: batch_net_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_net_pkey;
+
+--
+-- Name: entry_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_pkey ATTACH PARTITION outbox.entry_0_pkey;
+
+--
+-- Name: entry_0_xid_id_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_xid_id ATTACH PARTITION outbox.entry_0_xid_id_idx;
+
+--
+-- Name: entry_10000000_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_pkey ATTACH PARTITION outbox.entry_10000000_pkey;
+
+--
+-- Name: entry_10000000_xid_id_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_xid_id ATTACH PARTITION outbox.entry_10000000_xid_id_idx;
+
+--
+-- Name: entry_net_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_pkey ATTACH PARTITION outbox.entry_net_pkey;
+
+--
+-- Name: entry_net_xid_id_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.entry_xid_id ATTACH PARTITION outbox.entry_net_xid_id_idx;
+
+--
+-- Name: seal_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.seal_pkey ATTACH PARTITION outbox.seal_0_pkey;
+
+--
+-- Name: seal_10000000_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.seal_pkey ATTACH PARTITION outbox.seal_10000000_pkey;
+
+--
+-- Name: seal_net_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.seal_pkey ATTACH PARTITION outbox.seal_net_pkey;
+
+--
+-- Name: entry refuse_entry; Type: TRIGGER; Schema: outbox; Owner: -
+--
+
+CREATE TRIGGER refuse_entry BEFORE INSERT ON outbox.entry FOR EACH ROW WHEN (((new.stream !~ '^[A-Za-z0-9][A-Za-z0-9._:{}-]*$'::text) OR (octet_length(new.stream) > 128) OR (new.stream ~~ 'outbox:%'::text) OR (octet_length((new.payload)::text) > 65536) OR (octet_length((new.headers)::text) > 8192) OR (octet_length(new.key) > 1024) OR (octet_length(new.type) > 1024))) EXECUTE FUNCTION outbox.refuse_entry();
+
+--
+-- Name: entry wake; Type: TRIGGER; Schema: outbox; Owner: -
+--
+
+CREATE TRIGGER wake AFTER INSERT ON outbox.entry FOR EACH STATEMENT WHEN ((((pg_sequence_last_value('outbox.wake_until'::regclass))::numeric > EXTRACT(epoch FROM clock_timestamp())) AND (COALESCE(current_setting('outbox.wake'::text, true), ''::text) <> 'off'::text))) EXECUTE FUNCTION outbox.wake();
+
+--
+-- Name: FUNCTION attach_leaves(size bigint, ahead integer); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION grant_application(role regrole); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.grant_application(role regrole) FROM PUBLIC;
+
+--
+-- Name: FUNCTION grant_relay(role regrole); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.grant_relay(role regrole) FROM PUBLIC;
+
+--
+-- Name: FUNCTION pending_entries(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.pending_entries() FROM PUBLIC;
+
+--
+-- Name: FUNCTION refuse_entry(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.refuse_entry() FROM PUBLIC;
+
+--
+-- Name: FUNCTION wake(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.wake() FROM PUBLIC;
+
+--
+-- PostgreSQL database dump complete
+--
+

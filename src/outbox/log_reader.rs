@@ -1,0 +1,186 @@
+//! The log read again: where rows and streams stand, and what Redis must be given back.
+
+use std::collections::HashSet;
+
+use deadpool_postgres::Pool;
+use tokio_postgres::types::ToSql;
+
+use super::connect::{answer, statement_error};
+use super::cursor::{Cursor, Snapshot};
+use super::find::Names;
+use super::streams::{Head, State};
+use crate::entry::Entry;
+use crate::error::{Error, Kind, Result};
+use crate::position::Position;
+
+/// Reads the log, on connections of a pool. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    pool: Pool,
+}
+
+/// One number of the log with its row.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Its position.
+    pub position: Position,
+    /// The row, or None if it is no longer in Postgres.
+    pub entry: Option<Entry>,
+}
+
+impl LogReader {
+    /// Reads through `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Where rows have been found up to, and the number of the last seal.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn cursor(&self) -> Result<(Cursor, i64)> {
+        let sql = "select seal, base::text, target::text, through, high from outbox.cursor";
+        let client = self.client().await?;
+        let row = answer(client.query_one(sql, &[])).await?;
+        let read = |text: &str| -> Result<Snapshot> {
+            text.parse().map_err(|error: String| Error::new(Kind::Internal, error))
+        };
+        let target: Option<&str> = row.get(2);
+        let through: Option<i64> = row.get(3);
+        let window = match target.zip(through) {
+            Some((target, through)) => Some((read(target)?, through)),
+            None => None,
+        };
+        let cursor = Cursor { base: read(row.get(1))?, window, high: row.get(4) };
+        Ok((cursor, row.get(0)))
+    }
+
+    /// All streams with their heads.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn heads(&self) -> Result<Vec<Head>> {
+        let client = self.client().await?;
+        let rows = answer(client.query(include_str!("../../sql/queries/heads.sql"), &[])).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Head {
+                stream: row.get::<_, &str>("name").into(),
+                sealed: Position {
+                    ms: row.get::<_, i64>("ms").unsigned_abs(),
+                    n: row.get::<_, i64>("sealed").unsigned_abs(),
+                },
+                dispatched: row.get::<_, i64>("dispatched").unsigned_abs(),
+                floor: Position {
+                    ms: row.get::<_, i64>("floor_ms").unsigned_abs(),
+                    n: row.get::<_, i64>("floor_n").unsigned_abs(),
+                },
+                told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
+            })
+            .collect())
+    }
+
+    /// The position that the log gave to number `n` of `stream`, if it has one.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn locate(&self, stream: &str, n: u64) -> Result<Option<Position>> {
+        let Ok(number) = i64::try_from(n) else { return Ok(None) };
+        let sql = include_str!("../../sql/queries/locate.sql");
+        let client = self.client().await?;
+        let statement = answer(client.prepare_cached(sql)).await?;
+        let row = answer(client.query_opt(&statement, &[&stream, &number])).await?;
+        Ok(row.map(|row| Position { ms: row.get::<_, i64>(0).unsigned_abs(), n }))
+    }
+
+    /// What the log has of `stream` after number `after` up to `through`: at most `rows`, and at
+    /// most about `bytes` unless the first row alone is larger.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn read(
+        &self,
+        stream: &str,
+        after: u64,
+        through: u64,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Vec<Logged>> {
+        use futures_util::TryStreamExt as _;
+        let client = self.client().await?;
+        let sql = include_str!("../../sql/queries/read_log.sql");
+        let statement = answer(client.prepare_cached(sql)).await?;
+        let (after, through, limit) = (after as i64, through as i64, rows as i64);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&stream, &after, &through, &limit];
+        let found = answer(client.query_raw(&statement, parameters)).await?;
+        let mut found = std::pin::pin!(found);
+        let (mut names, mut logged, mut size) = (Names::default(), Vec::new(), 0);
+        while let Some(row) = answer(found.try_next()).await? {
+            if size >= bytes && !logged.is_empty() {
+                continue;
+            }
+            let present: Option<i64> = row.try_get("id").map_err(statement_error)?;
+            let entry = match present {
+                Some(_) => Some(names.entry(&row, 2)?),
+                None => None,
+            };
+            size += entry.as_ref().map_or(100, Entry::size);
+            logged.push(Logged {
+                position: Position {
+                    ms: row.get::<_, i64>(0).unsigned_abs(),
+                    n: row.get::<_, i64>(1).unsigned_abs(),
+                },
+                entry,
+            });
+        }
+        Ok(logged)
+    }
+
+    /// The last sealed position of `stream` now.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn head(&self, stream: &str) -> Result<Position> {
+        let sql =
+            "select ms, last_n from outbox.batch where stream = $1 order by last_n desc limit 1";
+        let client = self.client().await?;
+        let row = answer(client.query_opt(sql, &[&stream])).await?;
+        Ok(row.map_or(Position::START, |row| Position {
+            ms: row.get::<_, i64>(0).unsigned_abs(),
+            n: row.get::<_, i64>(1).unsigned_abs(),
+        }))
+    }
+
+    /// IDs of entries of `stream` whose rows Postgres lost.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn phantoms(&self, stream: &str) -> Result<HashSet<String>> {
+        let sql = "select entry_id from outbox.phantom where stream = $1";
+        let client = self.client().await?;
+        let rows = answer(client.query(sql, &[&stream])).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Of these events, those that `stream` has rows for.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn with_rows(&self, stream: &str, events: &[uuid::Uuid]) -> Result<Vec<uuid::Uuid>> {
+        let sql =
+            "select distinct event_id from outbox.entry where stream = $1 and event_id = any ($2)";
+        let client = self.client().await?;
+        let rows = answer(client.query(sql, &[&stream, &events])).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client> {
+        self.pool.get().await.map_err(|error| {
+            Error::caused_by(
+                Kind::Unavailable,
+                "no connection to Postgres for reading the log",
+                error,
+            )
+        })
+    }
+}

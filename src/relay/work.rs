@@ -1,0 +1,61 @@
+//! What goes on beside the appender's loop: requests in flight, lookups, replays, audits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::audit::Audit;
+use super::replay::Chunk;
+use crate::batch::Mark;
+use crate::error::Result;
+use crate::position::Position;
+use crate::retry::Waits;
+use crate::stream::{Appended, Life, Place};
+
+/// One request in flight: which stream, in which epoch, up to where.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) epoch: u64,
+    pub(super) last: Position,
+    pub(super) mark: Mark,
+}
+
+pub(super) type Answers = Result<(Vec<Ticket>, Vec<Appended>)>;
+
+/// What tasks beside the loop report.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Whether the log knows a place.
+    Examined { stream: Arc<str>, epoch: u64, place: Place, in_log: bool },
+    /// A chunk of a replay.
+    Replayed { stream: Arc<str>, epoch: u64, from: Position, chunk: Chunk },
+    /// A stream moved on to its floor.
+    Moved { stream: Arc<str>, epoch: u64, answer: Appended },
+    /// An audit of all streams.
+    Audited(Audit),
+    /// The life of the server.
+    Pulse(Life),
+}
+
+/// What is going on beside the loop; nothing at first.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) in_flight: FuturesOrdered<BoxFuture<'static, Answers>>,
+    pub(super) tasks: JoinSet<Result<Report>>,
+    pub(super) to_replay: VecDeque<Arc<str>>,
+    pub(super) replaying: usize,
+    pub(super) auditing: bool,
+    /// Streams that Redis refused for now, and when to try again.
+    pub(super) refused: HashMap<Arc<str>, Refused>,
+}
+
+/// A stream that Redis refused for now.
+pub(super) struct Refused {
+    /// When to try again; None while it is being tried.
+    pub(super) at: Option<Instant>,
+    pub(super) waits: Waits,
+}
