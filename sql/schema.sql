@@ -265,7 +265,8 @@ CREATE FUNCTION outbox.pending_entries() RETURNS SETOF outbox.entry
         ) e
     )
     select f.* from found f, c
-    where c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target)
+    where pg_visible_in_snapshot(f.xid, pg_current_snapshot())
+      and (c.target is null or f.id > c.through or not pg_visible_in_snapshot(f.xid, c.target))
 $$;
 
 --

@@ -98,7 +98,8 @@ async fn an_id_drawn_long_before_the_transaction_has_an_xid_is_not_skipped() {
     let client = world.application().await;
     let rows = |from: i32, to: i32| {
         format!(
-            "insert into outbox.entry (stream, payload) select 'a', to_jsonb(i) from generate_series({from}, {to}) i"
+            "insert into outbox.entry (stream, payload) \
+             select 'a', to_jsonb(i) from generate_series({from}, {to}) i"
         )
     };
     client.batch_execute(&rows(1, 500)).await.unwrap();
@@ -106,7 +107,8 @@ async fn an_id_drawn_long_before_the_transaction_has_an_xid_is_not_skipped() {
     let later: i64 = owner.query_one(draw, &[]).await.unwrap().get(0);
     client.batch_execute(&rows(501, 1000)).await.unwrap();
     arrived(&world, "a", 1000).await;
-    let insert = "insert into outbox.entry (id, stream, payload) overriding system value values ($1, 'a', '0')";
+    let insert = "insert into outbox.entry (id, stream, payload) overriding system value \
+                  values ($1, 'a', '0')";
     // Many new rows at once, two of them with ids from long ago.
     owner.batch_execute("begin").await.unwrap();
     owner.execute(insert, &[&later]).await.unwrap();
@@ -261,8 +263,9 @@ async fn rows_that_a_hostile_application_can_write_harm_nobody() {
             client.execute(sql, &[&event, &stream, &text]).await.unwrap();
         }
     }
-    // Ten thousand streams of one row each are a nuisance and nothing worse.
-    let many = "insert into outbox.entry (stream, payload) select 'many.' || i, '1' from generate_series(1, 2000) i";
+    // Thousands of streams of one row each are a nuisance and nothing worse.
+    let many = "insert into outbox.entry (stream, payload) \
+                select 'many.' || i, '1' from generate_series(1, 2000) i";
     client.batch_execute(many).await.unwrap();
     world.settled().await;
     for stream in streams {

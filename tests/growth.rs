@@ -42,7 +42,8 @@ async fn polls_and_views_do_not_read_the_rows_that_are_kept() {
         assert!(touched < 300, "{view} touched {touched} blocks");
     }
     let find = include_str!("../sql/queries/find.sql");
-    let settings = "set enable_seqscan = off; set enable_bitmapscan = off; set plan_cache_mode = force_generic_plan";
+    let settings = "set enable_seqscan = off; set enable_bitmapscan = off; \
+                    set plan_cache_mode = force_generic_plan";
     client.batch_execute(settings).await.unwrap();
     let prepare = format!("prepare find (text[], text, text, bigint, bigint, bigint) as {find}");
     client.batch_execute(&prepare).await.unwrap();

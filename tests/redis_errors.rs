@@ -163,7 +163,7 @@ async fn a_redis_that_is_loading_its_dump_is_waited_for() {
     world.redis.kill().unwrap();
     write_rows(&world, "orders", 50).await;
     world.redis.start_again().unwrap();
-    relay.logged("LOADING").await;
+    relay.logged("Redis is loading").await;
     world.reconcile().await;
     relay.lost_nothing();
     assert!(relay.is_running());

@@ -1,6 +1,6 @@
 -- outbox.heads: each stream with its last sealed position and the last one marked dispatched.
 --
--- Called by:  outbox::log, once when a relay begins to lead.
+-- Called by:  outbox::log_reader, once when a relay begins to lead.
 -- Locks:      none beyond those of any select.
 -- Returns:    name, sealed ms and n, dispatched n, floor ms and n, state, reason.
 --

@@ -1,6 +1,6 @@
 -- outbox.locate: the position that the log gave to a number of a stream.
 --
--- Called by:  outbox::log, to see whether a position found in Redis is one of ours.
+-- Called by:  outbox::log_reader, to see whether a position found in Redis is one of ours.
 -- Locks:      none beyond those of any select.
 -- Parameters: $1 stream, $2 number.
 -- Returns:    the milliseconds of that position; no row if the log does not have the number.

@@ -1,6 +1,6 @@
 -- outbox.read_log: entries of one stream in the order of the log, after a number.
 --
--- Called by:  outbox::log, to replay what Redis lost or has not got yet, and to verify.
+-- Called by:  outbox::log_reader, to replay what Redis lost or has not got yet, and to verify.
 -- Locks:      none beyond those of any select.
 -- Parameters: $1 stream, $2 after this number, $3 up to this number, $4 rows at most.
 -- Returns:    one row per sealed number: ms, n, and the row of the entry, null where it was purged.

@@ -18,5 +18,6 @@ with ended as (
     returning token
 )
 select taken.token,
-       setval('outbox.lease_until', (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint) as lease_until
+       setval('outbox.lease_until',
+              (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint) as lease_until
 from taken

@@ -50,7 +50,10 @@ impl Finder {
         // Plans must not depend on statistics of a table that was empty when they were taken:
         // every branch of the search has an index that gives its order.
         connection
-            .batch("set enable_seqscan = off; set enable_bitmapscan = off; set plan_cache_mode = force_generic_plan")
+            .batch(
+                "set enable_seqscan = off; set enable_bitmapscan = off; \
+                 set plan_cache_mode = force_generic_plan",
+            )
             .await?;
         let find = connection.prepare(include_str!("../../sql/queries/find.sql")).await?;
         let by_id = connection.prepare(include_str!("../../sql/queries/read_entries.sql")).await?;

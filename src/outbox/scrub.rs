@@ -62,12 +62,14 @@ impl Upkeep {
         let client = self.connection.client();
         let Some(candidate) = &self.candidate else {
             // The last id first, then the xid: whoever drew an id before has an older xid.
-            let sql = "select coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0), pg_current_xact_id()::text";
+            let sql = "select coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0), \
+                       pg_current_xact_id()::text";
             let row = answer(client.query_one(sql, &[])).await?;
             self.candidate = Some(Candidate { drawn: row.get(0), xid: row.get(1) });
             return Ok((None, false));
         };
-        let sql = "select proved, (select pg_snapshot_xmin(base) > $1::text::xid8 from outbox.cursor) from outbox.scrub";
+        let sql = "select proved, \
+                   (select pg_snapshot_xmin(base) > $1::text::xid8 from outbox.cursor) from outbox.scrub";
         let row = answer(client.query_one(sql, &[&candidate.xid])).await?;
         let (proved, sealed): (i64, bool) = (row.get(0), row.get(1));
         if !sealed {

@@ -53,6 +53,7 @@ impl Appender {
         while sealing || !self.work.in_flight.is_empty() {
             self.replay_next();
             let retry_at = self.work.refused.values().filter_map(|refused| refused.at).min();
+            let retry = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased;
                 // First, for under load something else is always ready.
@@ -66,9 +67,7 @@ impl Appender {
                         None => sealing = false,
                     }
                 }
-                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
-                    self.retry();
-                }
+                () = retry, if retry_at.is_some() => self.retry(),
             }
         }
         Ok(())

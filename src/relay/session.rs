@@ -141,7 +141,8 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         worked = work => worked,
         failed = keeper::upkeep(upkeep, missed_in) => failed,
         () = drained(stop, settings.drain) => {
-            warn!("not all entries in flight arrived within {:?}; the next relay goes on with them", settings.drain);
+            let drain = settings.drain;
+            warn!("not all entries arrived within {drain:?}; the next relay goes on with them");
             Ok(())
         }
     }

@@ -66,16 +66,7 @@ pub async fn verify(
 ) -> Result<Verified> {
     let (_connection, identity) = database.connect_checked("verify").await?;
     let redis = server.connect().await?;
-    match redis.owner().await? {
-        Some(owner) if owner != identity.outbox.to_string() => {
-            let context = format!(
-                "this Redis belongs to outbox {owner}, the database is {}",
-                identity.outbox
-            );
-            return Err(Error::new(Kind::Refused, context));
-        }
-        _ => {}
-    }
+    redis.refuse_other(&identity.outbox.to_string()).await?;
     let log = LogReader::new(database.pool(2)?);
     let mut heads = log.heads().await?;
     heads.sort_by(|a, b| a.stream.cmp(&b.stream));

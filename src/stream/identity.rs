@@ -37,23 +37,22 @@ impl Redis {
             self.command::<Value>(cmd("HSET").arg(&key).arg("system").arg(system)).await?;
             return Ok(Claim::Fresh);
         }
-        let found: String = self.command(cmd("HGET").arg(&key).arg("id")).await?;
-        if found == id {
-            return Ok(Claim::Ours);
-        }
+        self.refuse_other(id).await.map(|()| Claim::Ours)
+    }
+
+    /// Refuses a Redis that belongs to another outbox than `id`. Changes nothing.
+    ///
+    /// # Errors
+    /// `Refused` with both.
+    pub async fn refuse_other(&self, id: &str) -> Result<()> {
+        let key = self.key("outbox:identity");
+        let found: Option<String> = self.identity(cmd("HGET").arg(&key).arg("id")).await?;
+        let Some(found) = found.filter(|found| found != id) else { return Ok(()) };
         let context = format!(
             "this Redis belongs to outbox {found}, the database is outbox {id}; point REDIS_URL at \
              the right Redis, or set another OUTBOX_PREFIX (the key {key:?} says whose it is)"
         );
         Err(Error::new(Kind::Refused, context))
-    }
-
-    /// The outbox that this Redis belongs to, if any. Changes nothing.
-    ///
-    /// # Errors
-    /// Any error of the connection.
-    pub async fn owner(&self) -> Result<Option<String>> {
-        self.identity(cmd("HGET").arg(self.key("outbox:identity")).arg("id")).await
     }
 
     /// Runs a command on the key that says whose Redis this is.

@@ -97,7 +97,8 @@ impl Note {
 
     /// Inserts the row, in whatever transaction the client is in.
     pub(crate) async fn insert(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
-        let sql = "insert into outbox.entry (event_id, stream, key, type, payload) values ($1, $2, $3, $4, $5)";
+        let sql = "insert into outbox.entry (event_id, stream, key, type, payload) \
+                   values ($1, $2, $3, $4, $5)";
         client
             .execute(sql, &[&self.event_id, &self.stream, &self.key, &self.kind, &self.payload])
             .await
