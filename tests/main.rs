@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
 mod delivery;
+mod demo;
 mod growth;
 mod input;
 mod migrate;

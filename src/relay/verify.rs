@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::outbox::{Database, Head, LogReader, Logged};
 use crate::position::Position;
 use crate::stream::{Place, Redis, Server, StreamEntry};
