@@ -6,11 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
+mod crash;
 mod delivery;
 mod demo;
 mod growth;
 mod input;
+mod leader;
 mod migrate;
+mod network;
+mod postgres_faults;
+mod redis_errors;
+mod redis_loss;
 mod support;
 mod tidy;
 mod wake;

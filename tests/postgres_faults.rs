@@ -54,7 +54,8 @@ async fn commits_that_do_not_wait_for_the_disk_are_in_redis_only_if_they_last() 
 async fn rows_that_were_read_and_vanished_in_a_crash_are_forgotten() {
     let options = PostgresOptions::default().with("wal_writer_delay", "10000");
     let mut world = World::with(options, RedisOptions::default()).await;
-    let relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "10")]);
+    // A long lease, for each heartbeat would flush the log of Postgres.
+    let relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "10"), ("OUTBOX_LEASE", "60s")]);
     write_rows(&world, "orders", 10).await;
     world.settled().await;
     let blocker = world.owner().await;

@@ -161,6 +161,19 @@ async fn redis_comes_back_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_noticed_by_the_next_append_without_any_audit() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[("OUTBOX_AUDIT", "10m")]);
+    write_rows(&world, QUIET, 50).await;
+    world.reconcile().await;
+    world.redis::<()>(&["DEL", QUIET]).await;
+    write_rows(&world, QUIET, 1).await;
+    relay.logged(&format!("Redis lost entries 1 to 50 of stream {QUIET};")).await;
+    world.reconcile().await;
+    assert_eq!(relay.lost(QUIET), [(1, 50)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_loss_of_an_idle_stream_is_noticed_by_the_audit() {
     let world = World::new().await;
     let relay = world.relay("relay", &[("OUTBOX_AUDIT", "1s")]);

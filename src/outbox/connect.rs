@@ -293,8 +293,8 @@ pub(super) fn statement_error(error: tokio_postgres::Error) -> Error {
         Error::new(Kind::Refused, context)
     } else if code == SqlState::INSUFFICIENT_PRIVILEGE {
         let context = format!(
-            "Postgres refuses a right: {said}; grant the relay's rights with \
-             `outbox-relay migrate --relay-role ROLE` as the owner of the schema"
+            "Postgres refuses a right: {said}; the owner of the database may run `outbox-relay migrate`, \
+             and gives a relay's role its rights with `outbox-relay migrate --relay-role ROLE`"
         );
         Error::new(Kind::Refused, context)
     } else if code == SqlState::READ_ONLY_SQL_TRANSACTION {

@@ -4,9 +4,10 @@
 //! log, which knows nothing of transactions; it remembers what it has proved and never reads that
 //! again.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::connect::{Connection, answer};
+use super::connect::{Connection, answer, statement_error};
 use crate::error::Result;
 
 /// Ids compared with the log at a time.
@@ -44,13 +45,18 @@ impl Upkeep {
         Ok(Self { connection, candidate: None })
     }
 
-    /// Attaches leaves that will be needed; returns how many.
+    /// Attaches leaves that will be needed; returns how many, or None if somebody holds a lock: then
+    /// there is time to try again until the next leaf is needed.
     ///
     /// # Errors
-    /// As any statement; a lock that is not free is tried again at the next call.
-    pub async fn attach_leaves(&self) -> Result<i32> {
+    /// As any statement.
+    pub async fn attach_leaves(&self) -> Result<Option<i32>> {
         let sql = "select outbox.attach_leaves()";
-        Ok(answer(self.connection.client().query_one(sql, &[])).await?.get(0))
+        match self.connection.client().query_one(sql, &[]).await {
+            Ok(row) => Ok(Some(row.get(0))),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+            Err(error) => Err(statement_error(error)),
+        }
     }
 
     /// Compares the next ids with the log. Returns what the search missed, if anything, and whether

@@ -44,9 +44,9 @@ pub(super) struct Appender {
 impl Appender {
     /// Appends until sealing has ended and nothing is in flight.
     ///
-    /// `found` is where Redis had the streams before the first seal.
-    pub(super) async fn run(mut self, found: Vec<(Arc<str>, Place)>) -> Result<()> {
-        self.examine_all(found);
+    /// `found` is where Redis had the streams before the first seal; `fresh` if it had no identity.
+    pub(super) async fn run(mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) -> Result<()> {
+        self.examine_all(found, fresh);
         let mut sealing = true;
         let mut audits = every(self.audit_every);
         let mut pulse = every(PULSE);
@@ -122,8 +122,12 @@ impl Appender {
     /// The stream is not where it should be, or Redis cannot take it now.
     pub(super) fn not_appended(&mut self, stream: &Arc<str>, answer: Appended) {
         match answer {
-            Appended::Elsewhere(at) => self.examine(stream, Place::At(at)),
-            Appended::WrongType(kind) => self.examine(stream, Place::WrongType(kind)),
+            // Where it was then is not where it is now: calls whose script was missing are sent
+            // again, so one that came after them may have been answered before them.
+            Appended::Elsewhere(_) | Appended::WrongType(_) => {
+                self.work.refused.remove(stream);
+                self.look(vec![stream.clone()], false);
+            }
             Appended::Refused(why) => self.refuse(stream, &why),
             Appended::Done => {}
         }
@@ -159,15 +163,24 @@ impl Appender {
             report::identity_lost();
         }
         let mut losses = report::Losses::new(audit.fresh);
+        let mut astray = Vec::new();
         for (asked, place) in audit.places {
             let Some(progress) = self.streams.get(&asked.stream) else { continue };
             let held = matches!(progress.mode(), Mode::Held);
             let refused = self.work.refused.contains_key(&asked.stream);
-            if progress.epoch() == asked.epoch && !refused && (held || !asked.expects(&place)) {
+            if progress.epoch() != asked.epoch || refused {
+                continue;
+            }
+            if held {
                 self.examine_into(&asked.stream, place, &mut losses);
+            } else if !asked.expects(&place, progress.sent()) {
+                astray.push(asked.stream);
             }
         }
         losses.end();
+        if !astray.is_empty() {
+            self.look(astray, audit.fresh);
+        }
     }
 
     fn reported(&mut self, report: Result<Result<Report>, tokio::task::JoinError>) -> Result<()> {
@@ -193,6 +206,7 @@ impl Appender {
                     }
                 }
             }
+            Report::Looked { everything, places } => self.looked(places, everything),
             Report::Audited(audit) => self.audited(audit),
             Report::Pulse(life) => {
                 if life != self.life {

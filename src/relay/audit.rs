@@ -8,13 +8,12 @@ use crate::outbox::Identity;
 use crate::position::Position;
 use crate::stream::{Claim, Place, Redis};
 
-/// One stream, and where it must be if nothing was lost.
+/// One stream, and what it had at least when it was asked about.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) stream: Arc<str>,
     pub(super) epoch: u64,
     at: Position,
-    sent: Position,
 }
 
 /// What an audit found.
@@ -28,20 +27,16 @@ pub(super) struct Audit {
 
 impl Asked {
     pub(super) fn new(stream: &Arc<str>, progress: &Progress) -> Self {
-        Self {
-            stream: stream.clone(),
-            epoch: progress.epoch(),
-            at: progress.at(),
-            sent: progress.sent(),
-        }
+        Self { stream: stream.clone(), epoch: progress.epoch(), at: progress.at() }
     }
 
-    /// Requests in flight may or may not have been executed: anything between what was confirmed
-    /// and what was sent is as it should be. If it is not ours, the next append finds out.
-    pub(super) fn expects(&self, place: &Place) -> bool {
+    /// Whether `place`, some moment between asking and now, is as it should be: not before what was
+    /// confirmed when it was asked about, and not beyond what has been sent by now. If it is not
+    /// ours, the next append finds out.
+    pub(super) fn expects(&self, place: &Place, sent: Position) -> bool {
         match place {
             Place::Missing => self.at == Position::START,
-            Place::At(at) => self.at <= *at && *at <= self.sent,
+            Place::At(at) => self.at <= *at && *at <= sent,
             Place::WrongType(_) => false,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::error::{Error, Kind, Result};
 use crate::outbox::{Lease, Missed, Term, Upkeep};
@@ -25,10 +25,10 @@ pub(super) async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>) -> Result
     let mut handed_on = HashSet::new();
     loop {
         match upkeep.attach_leaves().await {
-            Ok(0) => {}
-            Ok(leaves) => info!(leaves, "attached {leaves} partitions ahead of need"),
-            // Somebody holds a lock: there is time until the next leaf is needed.
-            Err(error) => debug!("could not attach partitions now: {error}"),
+            Ok(Some(0)) => {}
+            Ok(Some(leaves)) => info!(leaves, "attached {leaves} partitions ahead of need"),
+            Ok(None) => debug!("somebody holds a lock; partitions are attached later"),
+            Err(error) => warn!("could not attach partitions ahead of need: {error}"),
         }
         while scrub(&mut upkeep, &missed, &mut handed_on).await? {}
         tokio::time::sleep(UPKEEP).await;

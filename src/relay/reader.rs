@@ -27,7 +27,7 @@ impl Reader {
         let mut pace = Pace::new(self.poll, self.wake.is_some());
         let mut asked: Option<Armed> = None;
         let mut step = Step::Search;
-        while !stop.is_set() {
+        while !stop.is_set() && !self.found.is_closed() {
             step = match step {
                 Step::Search => {
                     let found = self.search().await?;
@@ -67,14 +67,14 @@ impl Reader {
         self.cursor = found.cursor.clone();
         let any = !found.entries.is_empty();
         if any {
-            self.hand_on(found).await?;
+            self.hand_on(found).await;
         }
         Ok(any)
     }
 
-    async fn hand_on(&self, found: Found) -> Result<()> {
-        let ended = |_| Error::new(Kind::Internal, "sealing ended before reading");
-        self.found.send(found).await.map_err(ended)
+    /// If sealing has ended, so does reading: what was found is found again.
+    async fn hand_on(&self, found: Found) {
+        let _ = self.found.send(found).await;
     }
 
     async fn wait(&mut self, longest: Duration, stop: &Stop) -> Result<()> {
@@ -86,6 +86,7 @@ impl Reader {
         };
         tokio::select! {
             () = stop.wait() => {}
+            () = self.found.closed() => {}
             () = notified => {}
             () = tokio::time::sleep(longest) => {}
             Some(missed) = self.missed.recv() => self.recover(missed).await?,
@@ -107,7 +108,7 @@ impl Reader {
             }
             let clock_ms = self.finder.find(&self.cursor, 1, 1).await?.clock_ms;
             let cursor = self.cursor.clone();
-            self.hand_on(Found { entries, cursor, clock_ms, more: false }).await?;
+            self.hand_on(Found { entries, cursor, clock_ms, more: false }).await;
         }
         Ok(())
     }

@@ -25,16 +25,43 @@ const REPLAYS: usize = 4;
 impl Appender {
     // ---- looking where a stream is, and deciding ----
 
-    pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>) {
-        let mut losses = report::Losses::default();
+    pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) {
+        if fresh && !found.is_empty() {
+            report::identity_lost();
+        }
+        let mut losses = report::Losses::new(fresh);
         for (stream, place) in found {
             self.examine_into(&stream, place, &mut losses);
         }
         losses.end();
     }
 
-    pub(super) fn examine(&mut self, stream: &Arc<str>, place: Place) {
-        self.examine_into(stream, place, &mut report::Losses::default());
+    /// Asks where streams are, after ceasing to believe what is on its way to them. Only a place
+    /// that was asked for then can tell a loss: any other may be older than what is confirmed.
+    pub(super) fn look(&mut self, streams: Vec<Arc<str>>, everything: bool) {
+        let mut asked = Vec::with_capacity(streams.len());
+        for stream in &streams {
+            let Some(progress) = self.streams.get_mut(stream) else { continue };
+            progress.examine();
+            asked.push((stream.clone(), progress.epoch()));
+        }
+        let redis = self.redis.clone();
+        self.work.tasks.spawn(async move {
+            let names: Vec<_> = asked.iter().map(|(stream, _)| stream.clone()).collect();
+            let places = asked.into_iter().zip(redis.positions(&names).await?);
+            let places = places.map(|((stream, epoch), place)| (stream, epoch, place)).collect();
+            Ok(Report::Looked { everything, places })
+        });
+    }
+
+    pub(super) fn looked(&mut self, places: Vec<(Arc<str>, u64, Place)>, everything: bool) {
+        let mut losses = report::Losses::new(everything);
+        for (stream, epoch, place) in places {
+            if self.streams.get(&stream).is_some_and(|progress| progress.epoch() == epoch) {
+                self.examine_into(&stream, place, &mut losses);
+            }
+        }
+        losses.end();
     }
 
     pub(super) fn examine_into(

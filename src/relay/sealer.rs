@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::plan::Heads;
 use crate::batch::{Batch, Mark};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::outbox::{Found, Log, Reached, Seal, StateChange};
 
@@ -60,11 +60,15 @@ impl Sealer {
                     due = (!marks.is_empty()).then(|| Instant::now() + LINGER);
                 }
                 found = self.found.recv(), if sealed.is_some() => match (found, &sealed) {
-                    (Some(found), Some(next)) => {
+                    (Some(found), Some(next)) if !next.is_closed() => {
                         self.seal(found, std::mem::take(&mut marks), next).await?;
                         due = None;
                     }
-                    _ => sealed = None,
+                    _ => {
+                        // Reading or appending has ended; what arrived before is still marked.
+                        sealed = None;
+                        self.found.close();
+                    }
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.log.mark(&std::mem::take(&mut marks)).await?;
@@ -94,8 +98,9 @@ impl Sealer {
             .await?;
         failpoint("after_seal");
         self.last_seal = seal;
-        let ended = |_| Error::new(Kind::Internal, "appending ended before sealing");
-        next.send(plan.batches).await.map_err(ended)
+        // If appending has ended, the log has them.
+        let _ = next.send(plan.batches).await;
+        Ok(())
     }
 
     async fn write(&self, notes: Notes) -> Result<()> {

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -19,12 +21,14 @@ use super::work::Work;
 use super::{Settings, Stop, ahead, keeper};
 use crate::error::Result;
 use crate::outbox::{Cursor, Finder, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
-use crate::stream::{Place, Redis};
+use crate::stream::{Claim, Place, Redis};
 
 /// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
 const AHEAD: usize = 2;
 /// Connections for reading the log: one per replay, and one for lookups.
 const READERS: usize = 5;
+/// After one stage has failed, the others may take this long to finish what they hold.
+const WIND_DOWN: Duration = Duration::from_secs(2);
 /// How often a standby asks for the lease.
 const STANDBY: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,8 @@ pub(super) struct Ready {
     lease: Lease,
     redis: Redis,
     identity: Identity,
+    /// Redis had no identity: it is new, or lost everything.
+    fresh: bool,
 }
 
 /// Reaches both servers and makes sure that they are the right ones.
@@ -41,13 +47,13 @@ pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> 
     let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
     let redis = settings.server.connect().await?;
     redis.refuse_eviction().await?;
-    redis.claim(&identity.outbox.to_string(), &identity.system).await?;
+    let claim = redis.claim(&identity.outbox.to_string(), &identity.system).await?;
     info!(
         "connected to Postgres at {} and Redis at {}",
         settings.database.name(),
         settings.server.name()
     );
-    Ok(Ready { lease, redis, identity })
+    Ok(Ready { lease, redis, identity, fresh: claim == Claim::Fresh })
 }
 
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.
@@ -129,16 +135,13 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
     };
     let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
 
-    let work = async {
-        tokio::try_join!(
-            Box::pin(reader.run(stop.clone())),
-            Box::pin(sealer.run()),
-            Box::pin(appender.run(start.places)),
-        )
-        .map(|_| ())
-    };
+    let stages: [BoxFuture<'_, Result<()>>; 3] = [
+        Box::pin(reader.run(stop.clone())),
+        Box::pin(sealer.run()),
+        Box::pin(appender.run(start.places, ready.fresh)),
+    ];
     tokio::select! {
-        worked = work => worked,
+        worked = together(stages) => worked,
         failed = keeper::upkeep(upkeep, missed_in) => failed,
         () = drained(stop, settings.drain) => {
             let drain = settings.drain;
@@ -146,6 +149,21 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
             Ok(())
         }
     }
+}
+
+/// Runs the stages until all have ended. When one fails the others end by themselves, for their
+/// channels are closed: what has arrived in Redis by then is still marked, so that a loss that comes
+/// next is told in full.
+async fn together(stages: [BoxFuture<'_, Result<()>>; 3]) -> Result<()> {
+    let mut stages = FuturesUnordered::from_iter(stages);
+    while let Some(ended) = stages.next().await {
+        if ended.is_err() {
+            let rest = async { while stages.next().await.is_some() {} };
+            let _ = tokio::time::timeout(WIND_DOWN, rest).await;
+            return ended;
+        }
+    }
+    Ok(())
 }
 
 /// Ends when a stop has been asked for and the time to drain is over.

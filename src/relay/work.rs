@@ -35,6 +35,8 @@ pub(super) enum Report {
     Replayed { stream: Arc<str>, epoch: u64, from: Position, chunk: Chunk },
     /// A stream moved on to its floor.
     Moved { stream: Arc<str>, epoch: u64, answer: Appended },
+    /// Where streams are that were not where they should be.
+    Looked { everything: bool, places: Vec<(Arc<str>, u64, Place)> },
     /// An audit of all streams.
     Audited(Audit),
     /// The life of the server.

@@ -32,22 +32,28 @@ impl Redis {
     /// `Refused` if it belongs to another one; then nothing was changed.
     pub async fn claim(&self, id: &str, system: &str) -> Result<Claim> {
         let key = self.key("outbox:identity");
-        let fresh: bool = self.identity(cmd("HSETNX").arg(&key).arg("id").arg(id)).await?;
-        if fresh {
-            self.command::<Value>(cmd("HSET").arg(&key).arg("system").arg(system)).await?;
-            return Ok(Claim::Fresh);
+        // Read first: a write would be refused by a Redis without memory, also if it changes nothing.
+        if self.refuse_other(id).await? {
+            return Ok(Claim::Ours);
         }
-        self.refuse_other(id).await.map(|()| Claim::Ours)
+        let fresh: bool = self.identity(cmd("HSETNX").arg(&key).arg("id").arg(id)).await?;
+        if !fresh {
+            return self.refuse_other(id).await.map(|_| Claim::Ours);
+        }
+        self.command::<Value>(cmd("HSET").arg(&key).arg("system").arg(system)).await?;
+        Ok(Claim::Fresh)
     }
 
-    /// Refuses a Redis that belongs to another outbox than `id`. Changes nothing.
+    /// Refuses a Redis that belongs to another outbox than `id`; false if it belongs to none.
+    /// Changes nothing.
     ///
     /// # Errors
     /// `Refused` with both.
-    pub async fn refuse_other(&self, id: &str) -> Result<()> {
+    pub async fn refuse_other(&self, id: &str) -> Result<bool> {
         let key = self.key("outbox:identity");
         let found: Option<String> = self.identity(cmd("HGET").arg(&key).arg("id")).await?;
-        let Some(found) = found.filter(|found| found != id) else { return Ok(()) };
+        let belongs = found.is_some();
+        let Some(found) = found.filter(|found| found != id) else { return Ok(belongs) };
         let context = format!(
             "this Redis belongs to outbox {found}, the database is outbox {id}; point REDIS_URL at \
              the right Redis, or set another OUTBOX_PREFIX (the key {key:?} says whose it is)"

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 use tokio_postgres::Client;
@@ -37,7 +36,6 @@ pub(crate) enum Fate {
 pub(crate) struct Journal {
     notes: Mutex<Vec<Note>>,
     numbers: Mutex<HashMap<(String, String), u64>>,
-    ended: AtomicBool,
 }
 
 impl Journal {
@@ -51,15 +49,6 @@ impl Journal {
 
     pub(crate) fn committed(&self) -> usize {
         self.notes.lock().unwrap().iter().filter(|note| note.fate == Fate::Committed).count()
-    }
-
-    /// Tells writers to end.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
     }
 
     /// The next number of a key. Call it while holding the lock that orders the key.

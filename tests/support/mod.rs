@@ -2,10 +2,13 @@
 
 pub(crate) mod command;
 pub(crate) mod contents;
+pub(crate) mod dice;
 pub(crate) mod journal;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod status;
 pub(crate) mod world;
+pub(crate) mod writers;
 
 use std::time::{Duration, Instant};
 
