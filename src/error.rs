@@ -16,6 +16,9 @@ pub enum Kind {
     Refused,
     /// A server cannot be reached, or failed in a way that passes: try again later.
     Unavailable,
+    /// A server is well but does not do this now, for want of memory or time: ask again on the same
+    /// connection.
+    Busy,
     /// Another relay has taken the lease over: what this one holds in memory is no longer true.
     Superseded,
     /// The program met something that it believes to be impossible.

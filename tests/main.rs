@@ -4,6 +4,7 @@
 //! entry and byte by byte, and the log equals what the writers themselves noted down.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stdout, reason = "a seed is printed so that a run can be repeated")]
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
 mod crash;

@@ -297,7 +297,7 @@ fn the_readme_lists_exactly_the_settings_of_the_program() {
         match (program.get(flag).map(shown), readme.get(flag).map(shown)) {
             (Some(is), Some(says)) if is == says => {}
             (Some(is), Some(says)) => {
-                found.push(format!("{flag} is {is:?}, README.md says {says:?}"))
+                found.push(format!("{flag} is {is:?}, README.md says {says:?}"));
             }
             (Some(is), None) => found.push(format!("{flag} {is:?} is missing in README.md")),
             (None, _) => found.push(format!("{flag} is in README.md and not in the program")),

@@ -31,7 +31,8 @@ with now as materialized (
     select e.id
     from outbox.entry e
     where $4::bigint > $5::bigint
-      and e.xid >= $2::text::xid8 and e.id + 0 <= $4 and e.id + 0 > $5
+      and e.xid >= $2::text::xid8 and e.xid < pg_snapshot_xmax((select target from now))
+      and e.id + 0 <= $4 and e.id + 0 > $5
       and pg_visible_in_snapshot(e.xid, (select target from now))
     order by e.id + 0
     limit $6

@@ -1,16 +1,28 @@
--- outbox.unmark: takes marks back from batches that Redis has lost.
+-- outbox.unmark: takes marks back from batches that Redis has lost, the last ones first, a piece at
+-- a time.
 --
--- Called by:  outbox::log, before a lost stream is replayed.
+-- Called by:  outbox::log, before a lost stream is replayed, until a piece is empty.
 -- Locks:      the lease row, FOR SHARE, as a seal does.
--- Parameters: $1 token; arrays, one element per stream: $2 name, $3 the last number Redis still has.
--- Returns:    one row if the lease is ours; none otherwise, and then nothing was changed.
+-- Parameters: $1 token, $2 stream, $3 the last number Redis still has, $4 batches at most.
+-- Returns:    one row with the number of batches if the lease is ours; none otherwise, and then
+--             nothing was changed.
+--
+-- From the end, so that what is still marked is always the beginning of a stream; in pieces, so that
+-- a stream of millions of one-row batches does not meet the statement timeout.
 with lease as materialized (
     select token from outbox.lease where token = $1 and ended_at is null for share
+), lost as materialized (
+    select b.seal, b.last_n
+    from outbox.batch b
+    where b.stream = $2 and b.last_n > $3 and b.dispatched_at is not null
+      and exists (select from lease)
+    order by b.last_n desc
+    limit $4
 ), unmarked as (
     update outbox.batch b
     set dispatched_at = null
-    from unnest($2::text[], $3::bigint[]) as l (stream, n)
-    where b.stream = l.stream and b.last_n > l.n and b.dispatched_at is not null
-      and exists (select from lease)
+    from lost
+    where b.seal = lost.seal and b.stream = $2 and b.last_n = lost.last_n
+    returning 1
 )
-select token from lease
+select (select count(*) from unmarked) as batches from lease

@@ -49,7 +49,9 @@ impl Database {
                 std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             // Of a text that is no URL, other causes may repeat a piece, and that may be a secret.
             let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-            let repeats_nothing = is_url || cause.starts_with("invalid value for option");
+            let ambiguous = url.matches('@').count() > 1 || cause.starts_with("unknown option");
+            let repeats_nothing =
+                is_url && !ambiguous || cause.starts_with("invalid value for option");
             wrong(if repeats_nothing { &cause } else { "is not a Postgres URL" })
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -59,8 +61,11 @@ impl Database {
             return Err(wrong("names no user"));
         }
         let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
-        if config.get_hosts().iter().any(has_at) {
-            return Err(wrong("has an @ in its host; write an @ of the password as %40"));
+        let database_has_at = config.get_dbname().is_some_and(|name| name.contains('@'));
+        if config.get_hosts().iter().any(has_at) || database_has_at {
+            return Err(wrong(
+                "has an @ in its host or database; write @ and / of the password as %40 and %2F",
+            ));
         }
         if config.get_ssl_mode() == SslMode::Require {
             return Err(Error::new(
@@ -108,7 +113,8 @@ impl Database {
         let connection = Connection::drive(client, connection);
         let settings = format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
-             set idle_in_transaction_session_timeout = {}; set search_path = pg_catalog; set jit = off",
+             set idle_in_transaction_session_timeout = {}; set search_path = pg_catalog; set jit = off; \
+             set default_transaction_isolation = 'read committed'",
             STATEMENT_TIMEOUT.as_millis(),
             LOCK_TIMEOUT.as_millis(),
             STATEMENT_TIMEOUT.as_millis(),
@@ -125,7 +131,9 @@ impl Database {
         let mut config = Config::clone(&self.config);
         config.application_name("outbox-relay log");
         config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c search_path=pg_catalog -c jit=off",
+            "-c statement_timeout={} -c lock_timeout={} -c search_path=pg_catalog -c jit=off \
+             -c enable_seqscan=off -c enable_bitmapscan=off \
+             -c default_transaction_isolation=read\\ committed",
             STATEMENT_TIMEOUT.as_millis(),
             LOCK_TIMEOUT.as_millis()
         ));

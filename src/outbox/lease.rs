@@ -34,6 +34,7 @@ impl Lease {
     /// # Errors
     /// As any statement.
     pub async fn new(connection: Connection, holder: String, length: Duration) -> Result<Self> {
+        connection.commit_durably().await?;
         let take = connection.prepare(include_str!("../../sql/queries/take_lease.sql")).await?;
         let keep = connection.prepare(include_str!("../../sql/queries/keep_lease.sql")).await?;
         Ok(Self { connection, take, keep, holder, length })
@@ -48,7 +49,14 @@ impl Lease {
             self.connection.client().query_opt(&self.take, &[&self.holder, &self.milliseconds()]),
         )
         .await?;
-        Ok(row.map(|row| Term { token: row.get("token") }))
+        let term = row.map(|row| Term { token: row.get("token") });
+        if term.is_some() && self.connection.take_warning() {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "Postgres committed a lease with a warning, so it may not be on its standbys yet",
+            ));
+        }
+        Ok(term)
     }
 
     /// Holds the lease for its length from now.

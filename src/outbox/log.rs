@@ -26,6 +26,9 @@ pub struct Log {
     settle_phantoms: Statement,
 }
 
+/// Batches whose marks are taken back by one statement.
+const PIECE: i64 = 50_000;
+
 /// What one transaction seals.
 #[derive(Debug)]
 pub struct Seal<'a> {
@@ -48,6 +51,14 @@ impl Log {
     /// As any statement.
     pub async fn new(connection: Connection, term: Term) -> Result<Self> {
         connection.commit_durably().await?;
+        // Batches are found by their keys. Without this, a plan made while the log was empty reads
+        // all of it at each mark: 63 ms with 300,000 batches where the keys take 1.
+        connection
+            .batch(
+                "set enable_seqscan = off; set enable_bitmapscan = off; \
+                 set enable_hashjoin = off; set enable_mergejoin = off",
+            )
+            .await?;
         let seal = connection.prepare(include_str!("../../sql/queries/seal.sql")).await?;
         let mark = connection.prepare(include_str!("../../sql/queries/mark.sql")).await?;
         let mark_through =
@@ -143,14 +154,20 @@ impl Log {
         self.fenced(&self.settle_phantoms, &parameters).await
     }
 
-    /// Takes marks back from batches after these numbers.
+    /// Takes marks back from batches of `stream` after number `n`.
     ///
     /// # Errors
     /// `Superseded` if the lease is another's.
-    pub async fn unmark(&self, lost_after: &[(Arc<str>, u64)]) -> Result<()> {
-        let streams: Vec<&str> = lost_after.iter().map(|(stream, _)| &**stream).collect();
-        let numbers: Vec<i64> = lost_after.iter().map(|(_, n)| *n as i64).collect();
-        self.fenced(&self.unmark, &[&self.term.token, &streams, &numbers]).await
+    pub async fn unmark(&self, stream: &str, n: u64) -> Result<()> {
+        let (n, limit) = (n as i64, PIECE);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.term.token, &stream, &n, &limit];
+        loop {
+            let piece = self.connection.client().query_opt(&self.unmark, &parameters);
+            let batches: i64 = answer(piece).await?.ok_or_else(superseded)?.get("batches");
+            if batches < limit {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes states of streams, for people to read.

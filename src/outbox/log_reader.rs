@@ -162,6 +162,17 @@ impl LogReader {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
+    /// Whether `stream` has rows of one of these events that are not sealed.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn pending(&self, stream: &str, events: &[uuid::Uuid]) -> Result<bool> {
+        let sql =
+            "select exists (select from outbox.pending where stream = $1 and event_id = any ($2))";
+        let client = self.client().await?;
+        Ok(answer(client.query_one(sql, &[&stream, &events])).await?.get(0))
+    }
+
     /// Of these events, those that `stream` has rows for.
     ///
     /// # Errors

@@ -45,6 +45,11 @@ impl Upkeep {
         Ok(Self { connection, candidate: None })
     }
 
+    /// The connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
     /// Attaches leaves that will be needed; returns how many, or None if somebody holds a lock: then
     /// there is time to try again until the next leaf is needed.
     ///

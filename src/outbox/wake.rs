@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 
 use super::connect::{Connection, answer};
 use crate::error::Result;
@@ -16,10 +17,11 @@ use crate::error::Result;
 pub struct Wake {
     connection: Connection,
     arm: Statement,
+    mark_xid: Statement,
     settled: Statement,
 }
 
-/// The moment at which the flag was set: the transaction that set it.
+/// The moment at which the flag was set: a transaction that began after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Armed {
     xid: String,
@@ -34,8 +36,9 @@ impl Wake {
         // The flag need not survive a crash of Postgres: the relay sets it again.
         connection.batch("set synchronous_commit = off; listen outbox").await?;
         let arm = connection.prepare(include_str!("../../sql/queries/arm_wake.sql")).await?;
+        let mark_xid = connection.prepare(include_str!("../../sql/queries/mark_xid.sql")).await?;
         let settled = connection.prepare(include_str!("../../sql/queries/settled.sql")).await?;
-        Ok(Self { connection, arm, settled })
+        Ok(Self { connection, arm, mark_xid, settled })
     }
 
     /// Asks writers for a NOTIFY during the next `length`, whole seconds.
@@ -47,7 +50,13 @@ impl Wake {
     /// As any statement.
     pub async fn arm(&self, length: Duration) -> Result<Armed> {
         let seconds = length.as_secs().max(1) as i64;
-        let row = answer(self.connection.client().query_one(&self.arm, &[&seconds])).await?;
+        let client = self.connection.client();
+        // One round trip, two transactions, in this order.
+        let length: [&(dyn ToSql + Sync); 1] = [&seconds];
+        let (_, row) = tokio::try_join!(
+            answer(client.query_one(&self.arm, &length)),
+            answer(client.query_one(&self.mark_xid, &[])),
+        )?;
         Ok(Armed { xid: row.get("xid") })
     }
 

@@ -39,7 +39,7 @@ pub(super) async fn phantoms(
     }
     let events: Vec<Uuid> =
         found.iter().filter_map(|phantom| phantom.event_id.parse().ok()).collect();
-    if !log.with_rows(stream, &events).await?.is_empty() {
+    if log.pending(stream, &events).await? {
         return Ok(None);
     }
     error!(

@@ -137,7 +137,12 @@ impl Appender {
 
     fn take_pulse(&mut self) {
         let redis = self.redis.clone();
-        self.work.tasks.spawn(async move { Ok(Report::Pulse(redis.life().await?)) });
+        self.work.tasks.spawn(async move {
+            Ok(match redis.life().await {
+                Err(busy) if busy.kind() == Kind::Busy => Report::Busy { audit: false },
+                life => Report::Pulse(life?),
+            })
+        });
     }
 
     fn audit(&mut self) {
@@ -153,7 +158,10 @@ impl Appender {
             .collect();
         let (redis, identity) = (self.redis.clone(), self.identity.clone());
         self.work.tasks.spawn(async move {
-            Ok(Report::Audited(audit::audit(&redis, &identity, asked).await?))
+            Ok(match audit::audit(&redis, &identity, asked).await {
+                Err(busy) if busy.kind() == Kind::Busy => Report::Busy { audit: true },
+                audit => Report::Audited(audit?),
+            })
         });
     }
 
@@ -208,6 +216,7 @@ impl Appender {
             }
             Report::Looked { everything, places } => self.looked(places, everything),
             Report::Audited(audit) => self.audited(audit),
+            Report::Busy { audit } => self.work.auditing &= !audit,
             Report::Pulse(life) => {
                 if life != self.life {
                     report::new_life();

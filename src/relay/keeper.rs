@@ -30,7 +30,17 @@ pub(super) async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>) -> Result
             Ok(None) => debug!("somebody holds a lock; partitions are attached later"),
             Err(error) => warn!("could not attach partitions ahead of need: {error}"),
         }
-        while scrub(&mut upkeep, &missed, &mut handed_on).await? {}
+        loop {
+            match scrub(&mut upkeep, &missed, &mut handed_on).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if upkeep.is_closed() => return Err(error),
+                Err(error) => {
+                    warn!("the scrub could not go on now: {error}");
+                    break;
+                }
+            }
+        }
         tokio::time::sleep(UPKEEP).await;
     }
 }

@@ -124,7 +124,13 @@ impl Appender {
                 self.replay(stream, &finding.place, floor, lost, losses);
                 self.move_to(stream, &finding.place, floor);
             }
-            Verdict::Ahead { at } | Verdict::Foreign { at } => {
+            Verdict::Ahead { at } => {
+                let sealed = progress.sealed();
+                progress.hold();
+                let reason = report::ahead(&self.redis.key(stream), at, sealed);
+                self.tell(stream, State::Halted, Some(reason));
+            }
+            Verdict::Foreign { at } => {
                 progress.hold();
                 self.tell(
                     stream,
@@ -225,7 +231,9 @@ impl Appender {
                     self.again(stream);
                 }
             }
-            Chunk::End => self.go_live(&stream),
+            // Whoever waits in memory follows; if it was too much to keep, the log has it by now.
+            Chunk::End if matches!(progress.mode(), Mode::Joining(_)) => self.go_live(&stream),
+            Chunk::End => self.again(stream),
             Chunk::Gone(n) => {
                 progress.hold();
                 self.tell(&stream, State::Halted, Some(report::gone(&stream, n)));

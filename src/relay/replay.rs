@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Bounds;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::outbox::{LogReader, Logged};
 use crate::position::Position;
 use crate::stream::{Append, Appended, Redis};
@@ -41,8 +41,9 @@ pub(super) async fn chunk(
     let last = append.last();
     let answer = redis.append(std::slice::from_ref(&append)).await?.pop();
     Ok(match answer {
-        Some(Appended::Done) | None => Chunk::Reached(last),
+        Some(Appended::Done) => Chunk::Reached(last),
         Some(other) => Chunk::Not(other),
+        None => return Err(Error::new(Kind::Internal, "Redis answered nothing")),
     })
 }
 

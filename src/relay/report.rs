@@ -95,6 +95,15 @@ pub(super) fn foreign(key: &str, at: Position) -> String {
     )
 }
 
+/// Why a stream that has more than the log is halted, and what ends it.
+pub(super) fn ahead(key: &str, at: Position, sealed: Position) -> String {
+    format!(
+        "key {key:?} in Redis ends with entry {at}, the log with {sealed}: the relay did not write \
+         what is beyond, or Postgres lost its latest commits; move what you need elsewhere and delete \
+         the key, then the relay rebuilds the stream from Postgres"
+    )
+}
+
 /// Why a stream whose key holds something else is halted, and what ends it.
 pub(super) fn wrong_type(key: &str, kind: &str) -> String {
     format!(

@@ -50,13 +50,18 @@ impl Sealer {
         // Only `sealed` keeps the channel open from here on.
         self.sealed = tokio::sync::mpsc::channel(1).0;
         loop {
+            // Not biased: notes of a rebuild must not keep other streams from being sealed.
             tokio::select! {
-                biased;
                 count = self.notes.recv_many(&mut notes, NOTES) => {
                     if count == 0 {
                         break;
                     }
-                    self.write(Notes::sort(&mut notes, &mut marks)).await?;
+                    let sorted = Notes::sort(&mut notes, &mut marks);
+                    if !sorted.reached.is_empty() && !marks.is_empty() {
+                        // In order: what is marked must be the beginning of a stream at any time.
+                        self.log.mark(&std::mem::take(&mut marks)).await?;
+                    }
+                    self.write(sorted).await?;
                     due = (!marks.is_empty()).then(|| Instant::now() + LINGER);
                 }
                 found = self.found.recv(), if sealed.is_some() => match (found, &sealed) {
@@ -104,8 +109,8 @@ impl Sealer {
     }
 
     async fn write(&self, notes: Notes) -> Result<()> {
-        if !notes.lost.is_empty() {
-            self.log.unmark(&notes.lost).await?;
+        for (stream, n) in &notes.lost {
+            self.log.unmark(stream, *n).await?;
         }
         if !notes.reached.is_empty() {
             self.log.mark_through(&notes.reached).await?;

@@ -19,7 +19,7 @@ use super::reader::Reader;
 use super::sealer::Sealer;
 use super::work::Work;
 use super::{Settings, Stop, ahead, keeper};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::outbox::{Cursor, Finder, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
 use crate::stream::{Claim, Place, Redis};
 
@@ -47,13 +47,17 @@ pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> 
     let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
     let redis = settings.server.connect().await?;
     redis.refuse_eviction().await?;
-    let claim = redis.claim(&identity.outbox.to_string(), &identity.system).await?;
+    let fresh = match redis.claim(&identity.outbox.to_string(), &identity.system).await {
+        // No memory for an identity: an audit makes it later.
+        Err(busy) if busy.kind() == Kind::Busy => true,
+        claim => claim? == Claim::Fresh,
+    };
     info!(
         "connected to Postgres at {} and Redis at {}",
         settings.database.name(),
         settings.server.name()
     );
-    Ok(Ready { lease, redis, identity, fresh: claim == Claim::Fresh })
+    Ok(Ready { lease, redis, identity, fresh })
 }
 
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.

@@ -41,6 +41,8 @@ pub(super) enum Report {
     Audited(Audit),
     /// The life of the server.
     Pulse(Life),
+    /// Redis had no memory or no time for an audit or a pulse; the next one asks again.
+    Busy { audit: bool },
 }
 
 /// What is going on beside the loop; nothing at first.

@@ -112,8 +112,22 @@ fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended> {
         "appended" if position()? == last => Ok(Appended::Done),
         "elsewhere" => Ok(Appended::Elsewhere(position()?)),
         "type" => Ok(Appended::WrongType(detail)),
+        "refused" => refused(detail),
         _ => {
             Err(Error::new(Kind::Internal, format!("the append script answered {status} {detail}")))
         }
+    }
+}
+
+/// What the first write of a script was refused with: `OOM command not allowed …`, in Redis before 7
+/// with a dash before it.
+fn refused(said: String) -> Result<Appended> {
+    let code = said.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    match classify(code) {
+        Class::BackOff => Ok(Appended::Refused(said)),
+        Class::Operator => {
+            Err(Error::new(Kind::Refused, format!("Redis refuses an append: {said}")))
+        }
+        _ => Err(Error::new(Kind::Unavailable, format!("Redis refuses an append: {said}"))),
     }
 }

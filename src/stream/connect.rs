@@ -203,9 +203,7 @@ pub(super) fn in_words(error: RedisError) -> Error {
             Error::caused_by(Kind::Refused, context, error)
         }
         (Class::Operator, _) => Error::caused_by(Kind::Refused, "Redis refuses", error),
-        (Class::BackOff, _) => {
-            Error::caused_by(Kind::Unavailable, "Redis cannot take writes now", error)
-        }
+        (Class::BackOff, _) => Error::caused_by(Kind::Busy, "Redis cannot do this now", error),
         (_, "") => Error::caused_by(Kind::Unavailable, "lost the connection to Redis", error),
         (_, "READONLY") => Error::caused_by(
             Kind::Unavailable,

@@ -151,14 +151,15 @@ async fn each_kind_of_difference_is_counted_where_it_is() {
 async fn an_altered_entry_is_found_whatever_was_altered() {
     let world = carried(&["orders"]).await;
     let entries = read_stream(&world, "orders").await;
-    let alterations: [fn(&mut Vec<(String, String)>); 6] = [
+    type Alteration = fn(&mut Vec<(String, String)>);
+    let alterations: [Alteration; 6] = [
         |fields| fields[0].1 = uuid::Uuid::new_v4().to_string(),
         |fields| fields.retain(|(name, _)| name != "key"),
         |fields| fields.push(("more".into(), String::new())),
         |fields| fields.swap(0, 1),
         |fields| fields.last_mut().unwrap().1.push(' '),
         |fields| {
-            fields.iter_mut().find(|(name, _)| name == "at").unwrap().1.replace_range(0..1, "3")
+            fields.iter_mut().find(|(name, _)| name == "at").unwrap().1.replace_range(0..1, "3");
         },
     ];
     for (index, alter) in alterations.iter().enumerate() {

@@ -1,0 +1,11 @@
+-- outbox.mark_xid: draws a transaction id that is younger than whatever was in progress before.
+--
+-- Called by:  outbox::wake, right after the wake flag was set and its transaction has ended.
+-- Locks:      none.
+-- Returns:    the xid.
+--
+-- A snapshot lists a transaction as in progress only if its xid is below that of the last transaction
+-- that ended; the ending of this one makes the list complete for everybody who may have read the flag
+-- before it was set. It cannot be the transaction that sets the flag: setval takes its xid before it
+-- writes the value, so a younger writer could still read the old one.
+select pg_current_xact_id()::text as xid
