@@ -19,7 +19,8 @@ demo: deps
 test: deps
 	$(CARGO) test --features failpoints
 	$(CARGO) build --release
-	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay $(CARGO) test --test it -- random demo
+	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
+		$(CARGO) test --features failpoints --test it -- random demo::
 
 lint:
 	$(CARGO) fmt --check

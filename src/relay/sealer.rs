@@ -57,11 +57,7 @@ impl Sealer {
                         break;
                     }
                     let sorted = Notes::sort(&mut notes, &mut marks);
-                    if !sorted.reached.is_empty() && !marks.is_empty() {
-                        // In order: what is marked must be the beginning of a stream at any time.
-                        self.log.mark(&std::mem::take(&mut marks)).await?;
-                    }
-                    self.write(sorted).await?;
+                    self.write(sorted, &mut marks).await?;
                     due = (!marks.is_empty()).then(|| Instant::now() + LINGER);
                 }
                 found = self.found.recv(), if sealed.is_some() => match (found, &sealed) {
@@ -108,9 +104,14 @@ impl Sealer {
         Ok(())
     }
 
-    async fn write(&self, notes: Notes) -> Result<()> {
+    /// Writes notes in the order in which each stream needs them: what is marked is the beginning of
+    /// a stream at any time, so marks do not wait where later numbers are marked.
+    async fn write(&self, notes: Notes, marks: &mut Vec<Mark>) -> Result<()> {
         for (stream, n) in &notes.lost {
             self.log.unmark(stream, *n).await?;
+        }
+        if !notes.reached.is_empty() && !marks.is_empty() {
+            self.log.mark(&std::mem::take(marks)).await?;
         }
         if !notes.reached.is_empty() {
             self.log.mark_through(&notes.reached).await?;
@@ -137,7 +138,14 @@ impl Notes {
         let mut sorted = Self::default();
         for note in notes.drain(..) {
             match note {
-                Note::Arrived(mark) => marks.push(mark),
+                Note::Arrived(mark) => {
+                    // Behind what was reached: part of it, or it would be marked before it.
+                    let reached = sorted.reached.iter_mut().rev().find(|r| r.stream == mark.stream);
+                    match reached {
+                        Some(reached) => reached.through = mark.last_n,
+                        None => marks.push(mark),
+                    }
+                }
                 Note::Reached(reached) => sorted.reached.push(reached),
                 Note::Lost(stream, n) => {
                     marks.retain(|mark| mark.stream != stream || mark.last_n <= n);
@@ -176,5 +184,20 @@ mod tests {
         assert_eq!(marks, [mark(3)]);
         assert_eq!(sorted.lost, [(stream.clone(), 5)]);
         assert_eq!(sorted.reached, [reached(0, 5), reached(5, 8)]);
+    }
+
+    #[test]
+    fn what_arrives_behind_a_replay_is_marked_with_it() {
+        let stream: Arc<str> = "a".into();
+        let reached = |after, through| Reached { stream: stream.clone(), after, through };
+        let mut notes = vec![
+            Note::Lost(stream.clone(), 0),
+            Note::Reached(reached(0, 8)),
+            Note::Arrived(Mark { seal: 1, stream: stream.clone(), last_n: 9 }),
+        ];
+        let mut marks = Vec::new();
+        let sorted = Notes::sort(&mut notes, &mut marks);
+        assert!(marks.is_empty());
+        assert_eq!(sorted.reached, [reached(0, 9)]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::{Cmd, RedisResult, Value};
 
 use super::classify::{Class, classify};
-use super::connect::{Redis, code, in_words};
+use super::connect::{REPLICA, Redis, code, in_words};
 use crate::entry::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::position::Position;
@@ -128,6 +128,7 @@ fn refused(said: String) -> Result<Appended> {
         Class::Operator => {
             Err(Error::new(Kind::Refused, format!("Redis refuses an append: {said}")))
         }
+        _ if code == "READONLY" => Err(Error::new(Kind::Unavailable, format!("{REPLICA}: {said}"))),
         _ => Err(Error::new(Kind::Unavailable, format!("Redis refuses an append: {said}"))),
     }
 }

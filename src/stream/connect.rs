@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// seconds; the library's default of half a second would take that for a failure.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Said of a server that takes no writes because it follows another one.
+pub(super) const REPLICA: &str = "this Redis is a replica; REDIS_URL must name the primary";
+
 /// Where Redis is. Cloning is cheap; no connection is made before it is asked for.
 #[derive(Clone)]
 pub struct Server {
@@ -205,11 +208,7 @@ pub(super) fn in_words(error: RedisError) -> Error {
         (Class::Operator, _) => Error::caused_by(Kind::Refused, "Redis refuses", error),
         (Class::BackOff, _) => Error::caused_by(Kind::Busy, "Redis cannot do this now", error),
         (_, "") => Error::caused_by(Kind::Unavailable, "lost the connection to Redis", error),
-        (_, "READONLY") => Error::caused_by(
-            Kind::Unavailable,
-            "this Redis is a replica; REDIS_URL must name the primary",
-            error,
-        ),
+        (_, "READONLY") => Error::caused_by(Kind::Unavailable, REPLICA, error),
         _ => Error::caused_by(Kind::Unavailable, "Redis cannot serve now", error),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outbox_relay::outbox::{Database, Grants, migrate};
 use outbox_relay::sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::journal::Journal;
 use super::relay::{Relay, program};
-use super::{eventually, journal, proxy::Proxy};
+use super::{journal, proxy::Proxy};
 
 /// Role of applications in tests.
 pub(crate) const APPLICATION: &str = "shop";
@@ -117,15 +117,43 @@ impl World {
     }
 
     /// Waits until every committed row is in Redis and marked, at most a minute.
-    #[track_caller]
-    pub(crate) fn settled(&self) -> impl Future<Output = ()> + '_ {
-        eventually("every committed row is dispatched", Duration::from_secs(60), || async {
-            let client = self.owner().await;
-            let sql = "select (select count(*) from outbox.pending) \
-                       + (select count(*) from outbox.batch where dispatched_at is null) \
-                       + (select count(*) from outbox.stream where state <> 'active')";
-            client.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0)
-        })
+    pub(crate) async fn settled(&self) {
+        let begun = Instant::now();
+        while !self.is_settled().await {
+            if begun.elapsed() > Duration::from_secs(60) {
+                panic!(
+                    "not every committed row is dispatched within a minute:\n{}",
+                    self.situation().await
+                );
+            }
+            super::pause().await;
+        }
+    }
+
+    async fn is_settled(&self) -> bool {
+        let sql = "select (select count(*) from outbox.pending) \
+                   + (select count(*) from outbox.batch where dispatched_at is null) \
+                   + (select count(*) from outbox.stream where state <> 'active')";
+        let row = self.owner().await.query_one(sql, &[]).await;
+        row.is_ok_and(|row| row.get::<_, i64>(0) == 0)
+    }
+
+    /// What the views and the server say, for a test that cannot go on.
+    async fn situation(&self) -> String {
+        let client = self.owner().await;
+        let mut status = String::new();
+        for view in [
+            "select s::text from outbox.stream_status s",
+            "select count(*)::text || ' rows pending' from outbox.pending",
+            "select concat_ws(' ', application_name, state, wait_event, query_start, left(query, 60)) \
+             from pg_stat_activity where application_name like 'outbox-relay%'",
+        ] {
+            for row in client.query(view, &[]).await.unwrap() {
+                status.push_str(row.get(0));
+                status.push('\n');
+            }
+        }
+        status
     }
 
     /// Waits until all is settled, then checks streams, log and journal against each other, and
