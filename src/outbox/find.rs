@@ -37,8 +37,6 @@ pub struct Found {
     pub cursor: Cursor,
     /// The clock of Postgres at the search, in milliseconds since 1970.
     pub clock_ms: u64,
-    /// More rows may be there already.
-    pub more: bool,
 }
 
 impl Finder {
@@ -81,13 +79,7 @@ impl Finder {
             more: cut_by_bytes || entries.len() >= rows,
             ..header.search
         };
-        let more = search.more;
-        Ok(Found {
-            entries,
-            cursor: cursor.clone().advance(search),
-            clock_ms: header.clock_ms,
-            more,
-        })
+        Ok(Found { entries, cursor: cursor.clone().advance(search), clock_ms: header.clock_ms })
     }
 
     /// Rows by their ids, in id order, whatever the cursor says.

@@ -108,7 +108,7 @@ impl Reader {
             }
             let clock_ms = self.finder.find(&self.cursor, 1, 1).await?.clock_ms;
             let cursor = self.cursor.clone();
-            self.hand_on(Found { entries, cursor, clock_ms, more: false }).await;
+            self.hand_on(Found { entries, cursor, clock_ms }).await;
         }
         Ok(())
     }

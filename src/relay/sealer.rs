@@ -36,7 +36,8 @@ pub(super) struct Sealer {
     pub(super) heads: Heads,
     pub(super) last_seal: i64,
     pub(super) found: Receiver<Found>,
-    pub(super) sealed: Sender<Vec<Batch>>,
+    /// Where sealed batches go; None once reading or appending has ended.
+    pub(super) sealed: Option<Sender<Vec<Batch>>>,
     pub(super) notes: UnboundedReceiver<Note>,
 }
 
@@ -46,9 +47,6 @@ impl Sealer {
         let mut marks = Vec::new();
         let mut notes = Vec::new();
         let mut due = None;
-        let mut sealed = Some(self.sealed.clone());
-        // Only `sealed` keeps the channel open from here on.
-        self.sealed = tokio::sync::mpsc::channel(1).0;
         loop {
             // Not biased: notes of a rebuild must not keep other streams from being sealed.
             tokio::select! {
@@ -58,16 +56,19 @@ impl Sealer {
                     }
                     let sorted = Notes::sort(&mut notes, &mut marks);
                     self.write(sorted, &mut marks).await?;
-                    due = (!marks.is_empty()).then(|| Instant::now() + LINGER);
+                    due = match marks.is_empty() {
+                        true => None,
+                        false => due.or_else(|| Some(Instant::now() + LINGER)),
+                    };
                 }
-                found = self.found.recv(), if sealed.is_some() => match (found, &sealed) {
-                    (Some(found), Some(next)) if !next.is_closed() => {
-                        self.seal(found, std::mem::take(&mut marks), next).await?;
+                found = self.found.recv(), if self.sealed.is_some() => match found {
+                    Some(found) if self.is_appending() => {
+                        self.seal(found, std::mem::take(&mut marks)).await?;
                         due = None;
                     }
                     _ => {
-                        // Reading or appending has ended; what arrived before is still marked.
-                        sealed = None;
+                        // What arrived before is still marked.
+                        self.sealed = None;
                         self.found.close();
                     }
                 },
@@ -83,13 +84,12 @@ impl Sealer {
         Ok(())
     }
 
+    fn is_appending(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|sealed| !sealed.is_closed())
+    }
+
     /// One batch: positions first, then the commit that fixes them, and only then on to Redis.
-    async fn seal(
-        &mut self,
-        found: Found,
-        marks: Vec<Mark>,
-        next: &Sender<Vec<Batch>>,
-    ) -> Result<()> {
+    async fn seal(&mut self, found: Found, marks: Vec<Mark>) -> Result<()> {
         let seal = self.last_seal + 1;
         let plan = self.heads.plan(seal, found.entries, found.clock_ms);
         failpoint("before_seal");
@@ -99,8 +99,10 @@ impl Sealer {
             .await?;
         failpoint("after_seal");
         self.last_seal = seal;
-        // If appending has ended, the log has them.
-        let _ = next.send(plan.batches).await;
+        if let Some(sealed) = &self.sealed {
+            // If appending has ended, the log has them.
+            let _ = sealed.send(plan.batches).await;
+        }
         Ok(())
     }
 

@@ -47,11 +47,7 @@ pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> 
     let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
     let redis = settings.server.connect().await?;
     redis.refuse_eviction().await?;
-    let fresh = match redis.claim(&identity.outbox.to_string(), &identity.system).await {
-        // No memory for an identity: an audit makes it later.
-        Err(busy) if busy.kind() == Kind::Busy => true,
-        claim => claim? == Claim::Fresh,
-    };
+    let fresh = claim(&redis, &identity).await?;
     info!(
         "connected to Postgres at {} and Redis at {}",
         settings.database.name(),
@@ -60,9 +56,18 @@ pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> 
     Ok(Ready { lease, redis, identity, fresh })
 }
 
+/// Makes sure that this Redis is ours; true if it had no identity.
+async fn claim(redis: &Redis, identity: &Identity) -> Result<bool> {
+    match redis.claim(&identity.outbox.to_string(), &identity.system).await {
+        // No memory for an identity: an audit makes it later.
+        Err(busy) if busy.kind() == Kind::Busy => Ok(true),
+        claim => Ok(claim? == Claim::Fresh),
+    }
+}
+
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.
-pub(super) async fn lead(settings: &Settings, ready: Ready, stop: &Stop) -> Result<()> {
-    let Some(term) = wait_for_lease(&ready, stop).await? else { return Ok(()) };
+pub(super) async fn lead(settings: &Settings, mut ready: Ready, stop: &Stop) -> Result<()> {
+    let Some(term) = wait_for_lease(&mut ready, stop).await? else { return Ok(()) };
     info!(token = term.token, "leading with token {}", term.token);
     let carried = tokio::select! {
         carried = carry(settings, &ready, term, stop) => carried,
@@ -72,15 +77,19 @@ pub(super) async fn lead(settings: &Settings, ready: Ready, stop: &Stop) -> Resu
     ready.lease.release(term).await
 }
 
-async fn wait_for_lease(ready: &Ready, stop: &Stop) -> Result<Option<Term>> {
-    let mut told = false;
+async fn wait_for_lease(ready: &mut Ready, stop: &Stop) -> Result<Option<Term>> {
+    let mut waited = false;
     loop {
         if let Some(term) = ready.lease.take().await? {
+            if waited {
+                // What was true when it connected may be hours old.
+                ready.fresh = claim(&ready.redis, &ready.identity).await?;
+            }
             return Ok(Some(term));
         }
-        if !told {
+        if !waited {
             info!("standing by: another relay holds the lease");
-            told = true;
+            waited = true;
         }
         tokio::select! {
             () = stop.wait() => return Ok(None),
@@ -122,7 +131,7 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         heads: start.heads,
         last_seal: start.last_seal,
         found: found_out,
-        sealed: sealed_in,
+        sealed: Some(sealed_in),
         notes: notes_out,
     };
     let appender = Appender {
