@@ -12,17 +12,8 @@
 -- Form:       Lua does not roll back, so everything that can be refused is checked before the first
 --             XADD, and memory only at the first write. XADD per entry, because unpacking all
 --             arguments at once overflows the Lua stack at about 8,000.
-local kind = redis.call('TYPE', KEYS[1]).ok
-local last = '0-0'
-if kind == 'stream' then
-    local info = redis.call('XINFO', 'STREAM', KEYS[1])
-    for i = 1, #info, 2 do
-        if info[i] == 'last-generated-id' then
-            last = info[i + 1]
-            break
-        end
-    end
-elseif kind ~= 'none' then
+local kind, last = place(KEYS[1])
+if kind ~= 'stream' and kind ~= 'none' then
     return {'type', kind}
 end
 if last ~= ARGV[1] then

@@ -98,9 +98,9 @@ impl Server {
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = connecting.await.map_err(|error| self.connect_error(error))?;
         let scripts = Scripts {
-            append: Text::new(include_str!("append.lua")),
-            move_to: Text::new(include_str!("move.lua")),
-            position: Text::new(include_str!("position.lua")),
+            append: Text::new(concat!(include_str!("place.lua"), include_str!("append.lua"))),
+            move_to: Text::new(concat!(include_str!("place.lua"), include_str!("move.lua"))),
+            position: Text::new(concat!(include_str!("place.lua"), include_str!("position.lua"))),
         };
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");

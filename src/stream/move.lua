@@ -6,17 +6,8 @@
 -- Arguments:  1 the expected last-generated-id, 0-0 for a missing key; 2 the position.
 -- Returns:    as append does.
 -- Form:       XSETID needs a key, and only XGROUP CREATE makes an empty stream.
-local kind = redis.call('TYPE', KEYS[1]).ok
-local last = '0-0'
-if kind == 'stream' then
-    local info = redis.call('XINFO', 'STREAM', KEYS[1])
-    for i = 1, #info, 2 do
-        if info[i] == 'last-generated-id' then
-            last = info[i + 1]
-            break
-        end
-    end
-elseif kind ~= 'none' then
+local kind, last = place(KEYS[1])
+if kind ~= 'stream' and kind ~= 'none' then
     return {'type', kind}
 end
 if last ~= ARGV[1] then
