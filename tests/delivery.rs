@@ -169,6 +169,27 @@ async fn a_hundred_thousand_rows_of_one_transaction_arrive_in_order_beside_other
     world.reconcile().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_one_batch_come_in_the_order_of_ids_and_not_of_transactions() {
+    let world = World::new().await;
+    let mut writers = Vec::new();
+    for _ in 0..4 {
+        let client = world.application().await;
+        client.batch_execute("begin; select pg_current_xact_id()").await.unwrap();
+        writers.push(client);
+    }
+    // The youngest transaction has the key first.
+    for client in writers.iter().rev() {
+        let mut note = Note::new("a").key("k");
+        note.insert(client).await.unwrap();
+        note.number = Some(world.journal.next_number("a", "k"));
+        world.journal.write([note]);
+        client.batch_execute("commit").await.unwrap();
+    }
+    let _relay = world.relay("relay", &[]);
+    world.reconcile().await;
+}
+
 /// 16 writers over a few keys; each takes `lock`, then inserts with `insert`.
 async fn ordered_writers(world: &World, lock: &'static str, insert: &'static str) {
     let mut writers = tokio::task::JoinSet::new();

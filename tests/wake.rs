@@ -50,13 +50,13 @@ async fn asks(world: &World) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_nobody_has_overtaken_is_waited_for() {
+async fn a_transaction_that_may_have_read_the_flag_before_it_was_set_is_waited_for() {
     let world = World::new().await;
     let database = Database::from_url(&world.postgres.url()).unwrap();
     let wake = Wake::new(database.connect("test").await.unwrap()).await.unwrap();
     let client = world.application().await;
     client.batch_execute("begin").await.unwrap();
-    // It has read the flag, and its xid is the newest there is: a snapshot does not even list it.
+    // It has read the flag, and will commit without a NOTIFY.
     Note::new("a").insert(&client).await.unwrap();
     let armed = wake.arm(Duration::from_secs(5)).await.unwrap();
     assert!(!wake.settled(&armed).await.unwrap());
