@@ -126,27 +126,22 @@ impl Appender {
             }
             Verdict::Ahead { at } => {
                 let sealed = progress.sealed();
-                progress.hold();
-                let reason = report::ahead(&self.redis.key(stream), at, sealed);
-                self.tell(stream, State::Halted, Some(reason));
+                self.halt(stream, report::ahead(&self.redis.key(stream), at, sealed));
             }
             Verdict::Foreign { at } => {
-                progress.hold();
-                self.tell(
-                    stream,
-                    State::Halted,
-                    Some(report::foreign(&self.redis.key(stream), at)),
-                );
+                self.halt(stream, report::foreign(&self.redis.key(stream), at));
             }
             Verdict::WrongType { kind } => {
-                progress.hold();
-                self.tell(
-                    stream,
-                    State::Halted,
-                    Some(report::wrong_type(&self.redis.key(stream), &kind)),
-                );
+                self.halt(stream, report::wrong_type(&self.redis.key(stream), &kind));
             }
         }
+    }
+
+    /// Does nothing with the stream until a person has acted; audits go on looking at it.
+    fn halt(&mut self, stream: &Arc<str>, reason: String) {
+        let Some(progress) = self.streams.get_mut(stream) else { return };
+        progress.hold();
+        self.tell(stream, State::Halted, Some(reason));
     }
 
     pub(super) fn replay(
@@ -234,10 +229,7 @@ impl Appender {
             // Whoever waits in memory follows; if it was too much to keep, the log has it by now.
             Chunk::End if matches!(progress.mode(), Mode::Joining(_)) => self.go_live(&stream),
             Chunk::End => self.again(stream),
-            Chunk::Gone(n) => {
-                progress.hold();
-                self.tell(&stream, State::Halted, Some(report::gone(&stream, n)));
-            }
+            Chunk::Gone(n) => self.halt(&stream, report::gone(&stream, n)),
             Chunk::Not(answer) => self.not_appended(&stream, answer),
         }
     }
