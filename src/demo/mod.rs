@@ -41,11 +41,13 @@ pub struct DemoOptions {
     pub seconds: u64,
     /// Transactions per second, about; each writes one or two rows of `outbox.entry`.
     pub rate: u32,
+    /// Whether the servers stay up at the end until a signal.
+    pub keep: bool,
 }
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        Self { seconds: 20, rate: 200 }
+        Self { seconds: 20, rate: 200, keep: false }
     }
 }
 

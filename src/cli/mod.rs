@@ -1,0 +1,128 @@
+//! The commands: what each takes, and its exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use self::demo::DemoArgs;
+use self::migrate::MigrateArgs;
+use self::verify::VerifyArgs;
+use crate::config::RunArgs;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::{self, LogArgs};
+
+mod demo;
+mod migrate;
+mod run;
+mod verify;
+
+/// Carries committed rows of a PostgreSQL outbox into Redis streams, and puts back what Redis loses.
+///
+/// Every flag of a command can be set by the environment variable named beside it.
+#[derive(Parser, Debug)]
+#[command(name = "outbox-relay", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the relay. SIGTERM drains and exits 0
+    Run(Box<RunArgs>),
+    /// Create or upgrade the schema, and grant rights. Safe twice and at the same time
+    Migrate(MigrateArgs),
+    /// Compare Redis with the log. Exit 0 equal, 1 differences, 2 could not compare
+    Verify(VerifyArgs),
+    /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
+    Demo(DemoArgs),
+}
+
+/// Exit code for a wrong command line or environment, as in sysexits.h.
+const USAGE: u8 = 64;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    if let Err(problem) = telemetry::begin(&cli.log) {
+        let rest = cli.command.check().err().map(|error| error.to_string());
+        let rest = rest.unwrap_or_else(|| "the configuration is wrong:".to_owned());
+        eprintln!("error: {rest}\n  {problem}");
+        return ExitCode::from(USAGE);
+    }
+    let cannot_check = matches!(cli.command, Command::Verify(_));
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            match error.kind() {
+                Kind::Usage => ExitCode::from(USAGE),
+                _ if cannot_check => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    // A URL in a wrong place is repeated by the parser, and may hold a password.
+    if text.contains("://") {
+        eprint!("{}", without_passwords(&text));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Hides what stands between `://` and an `@` after it.
+fn without_passwords(text: &str) -> String {
+    let mut pieces = text.split("://");
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let host = piece.rfind('@').unwrap_or(0);
+        shown.push_str(if host > 0 { "://***" } else { "://" });
+        shown.push_str(&piece[host..]);
+    }
+    shown
+}
+
+impl Command {
+    /// Only reads the configuration.
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Run(args) => args.settings().map(drop),
+            Self::Migrate(args) => args.check(),
+            Self::Verify(args) => args.check(),
+            Self::Demo(_) => Ok(()),
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::caused_by(Kind::Internal, "cannot start the runtime", error))?;
+    let code = match command {
+        Command::Run(args) => runtime.block_on(run::run(&args)),
+        Command::Migrate(args) => runtime.block_on(migrate::run(args)),
+        Command::Verify(args) => runtime.block_on(verify::run(args)),
+        Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
+    };
+    // Nothing is left to do that is worth waiting for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}

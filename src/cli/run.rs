@@ -1,0 +1,38 @@
+//! `outbox-relay run`: the relay, until a signal ends it.
+
+use std::process::ExitCode;
+
+use crate::config::RunArgs;
+use crate::error::{Error, Kind, Result};
+use crate::relay::{self, Stopper};
+
+pub(super) async fn run(args: &RunArgs) -> Result<ExitCode> {
+    let settings = args.settings()?;
+    let (stopper, stop) = Stopper::new();
+    let signals = stop_on_signals(stopper)?;
+    let ran = relay::run(settings, stop).await;
+    signals.abort();
+    ran.map(|()| ExitCode::SUCCESS)
+}
+
+fn stop_on_signals(stopper: Stopper) -> Result<tokio::task::JoinHandle<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| {
+        signal(kind).map_err(|e| Error::caused_by(Kind::Internal, "cannot listen for signals", e))
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: entries in flight arrive first; a second signal stops at once");
+        stopper.stop();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    }))
+}
