@@ -25,10 +25,62 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// One word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+            Self::Superseded => "superseded",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// The server that an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+}
+
+impl Target {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
+
+    /// One word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// An error about this server, without a cause of its own.
+    pub fn error(self, kind: Kind, context: impl Into<String>) -> Error {
+        Error { target: Some(self), ..Error::new(kind, context) }
+    }
+
+    /// An error about this server that another one caused.
+    pub fn error_by(
+        self,
+        kind: Kind,
+        context: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        Error { target: Some(self), ..Error::caused_by(kind, context, source) }
+    }
+}
+
 /// An error with its kind, a sentence for people, and its cause. Never contains a secret.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    target: Option<Target>,
     context: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -36,7 +88,7 @@ pub struct Error {
 impl Error {
     /// An error without a cause of its own.
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None }
+        Self { kind, target: None, context: context.into(), source: None }
     }
 
     /// An error that another one caused.
@@ -45,12 +97,17 @@ impl Error {
         context: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, context: context.into(), source: Some(source.into()) }
+        Self { kind, target: None, context: context.into(), source: Some(source.into()) }
     }
 
     /// What it means for the caller.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The server that it is about, if it is about one.
+    pub fn target(&self) -> Option<Target> {
+        self.target
     }
 }
 

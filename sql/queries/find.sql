@@ -61,7 +61,7 @@ select null::bigint as id, null::uuid as event_id, null::text as stream, null::t
        null::text as type, null::text as payload, null::text as headers, null::timestamptz as created_at,
        (select target::text from now) as snapshot,
        coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0) as drawn,
-       (extract(epoch from clock_timestamp()) * 1000)::bigint as clock_ms,
+       (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us,
        (select count(*) from fresh) >= $6::bigint as cut
 union all
 (select f.id, f.event_id, f.stream, f.key, f.type, f.payload::text, f.headers::text, f.created_at,

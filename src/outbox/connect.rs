@@ -11,7 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Target};
 
 /// A host that does not answer is given up after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,11 +144,14 @@ impl Database {
             .wait_timeout(Some(ANSWER_TIMEOUT))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .build()
-            .map_err(|error| Error::caused_by(Kind::Internal, "no pool of connections", error))
+            .map_err(|error| {
+                Target::Postgres.error_by(Kind::Internal, "no pool of connections", error)
+            })
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::new(Kind::Unavailable, format!("cannot reach Postgres at {}: {why}", self.name()))
+        Target::Postgres
+            .error(Kind::Unavailable, format!("cannot reach Postgres at {}: {why}", self.name()))
     }
 
     fn connect_error(&self, error: tokio_postgres::Error) -> Error {
@@ -162,18 +165,18 @@ impl Database {
                 let context = format!(
                     "Postgres at {name} does not let {user:?} in; check user and password in DATABASE_URL"
                 );
-                Error::caused_by(Kind::Refused, context, error)
+                Target::Postgres.error_by(Kind::Refused, context, error)
             }
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
                 let context =
                     format!("Postgres at {name} has no such database; check DATABASE_URL");
-                Error::caused_by(Kind::Refused, context, error)
+                Target::Postgres.error_by(Kind::Refused, context, error)
             }
-            None if lacks_password(&error) => Error::new(
+            None if lacks_password(&error) => Target::Postgres.error(
                 Kind::Refused,
                 format!("Postgres at {name} wants a password for {user:?}; DATABASE_URL has none"),
             ),
-            _ => Error::caused_by(
+            _ => Target::Postgres.error_by(
                 Kind::Unavailable,
                 format!("cannot connect to Postgres at {name}"),
                 error,
@@ -276,7 +279,7 @@ pub(super) async fn answer<T>(
 ) -> Result<T> {
     match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(result) => result.map_err(statement_error),
-        Err(_) => Err(Error::new(
+        Err(_) => Err(Target::Postgres.error(
             Kind::Unavailable,
             format!("Postgres did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
         )),
@@ -286,7 +289,11 @@ pub(super) async fn answer<T>(
 /// What a failed statement means.
 pub(super) fn statement_error(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
-        return Error::caused_by(Kind::Unavailable, "lost the connection to Postgres", error);
+        return Target::Postgres.error_by(
+            Kind::Unavailable,
+            "lost the connection to Postgres",
+            error,
+        );
     };
     let code = db.code().clone();
     // The outer Display says only "db error"; the inner one has the server's sentence.
@@ -298,19 +305,19 @@ pub(super) fn statement_error(error: tokio_postgres::Error) -> Error {
     {
         let context =
             format!("the outbox schema is missing or old: {said}; run `outbox-relay migrate`");
-        Error::new(Kind::Refused, context)
+        Target::Postgres.error(Kind::Refused, context)
     } else if code == SqlState::INSUFFICIENT_PRIVILEGE {
         let context = format!(
             "Postgres refuses a right: {said}; the owner of the database may run `outbox-relay migrate`, \
              and gives a relay's role its rights with `outbox-relay migrate --relay-role ROLE`"
         );
-        Error::new(Kind::Refused, context)
+        Target::Postgres.error(Kind::Refused, context)
     } else if code == SqlState::READ_ONLY_SQL_TRANSACTION {
         let context = format!("Postgres is read-only: {said}; DATABASE_URL must name the primary");
-        Error::new(Kind::Refused, context)
+        Target::Postgres.error(Kind::Refused, context)
     } else if code == SqlState::T_R_DEADLOCK_DETECTED || code == SqlState::LOCK_NOT_AVAILABLE {
-        Error::new(Kind::Unavailable, format!("Postgres could not get a lock: {said}"))
+        Target::Postgres.error(Kind::Unavailable, format!("Postgres could not get a lock: {said}"))
     } else {
-        Error::new(Kind::Unavailable, format!("Postgres says: {said}"))
+        Target::Postgres.error(Kind::Unavailable, format!("Postgres says: {said}"))
     }
 }

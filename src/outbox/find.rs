@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::ToSql;
@@ -11,7 +12,7 @@ use tokio_postgres::{Row, RowStream, Statement};
 use super::connect::{Connection, answer, statement_error};
 use super::cursor::{Cursor, Search, Snapshot};
 use crate::entry::Entry;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 
 /// Names of streams kept for sharing; beyond it the store begins anew.
 const NAMES: usize = 100_000;
@@ -35,8 +36,17 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// Where the next search goes on, once these rows are sealed.
     pub cursor: Cursor,
-    /// The clock of Postgres at the search, in milliseconds since 1970.
-    pub clock_ms: u64,
+    /// The clock of Postgres at the search.
+    pub clock: Clock,
+}
+
+/// The clock of Postgres, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Microseconds since 1970.
+    pub us: u64,
+    /// When it arrived here.
+    pub read_at: Instant,
 }
 
 impl Finder {
@@ -72,14 +82,14 @@ impl Finder {
             [&in_progress, &xmax, &target, &cursor.high, &after, &limit];
         let stream = answer(self.connection.client().query_raw(&self.find, parameters)).await?;
         let (header, entries, cut_by_bytes) = self.take(stream, bytes).await?;
-        let header =
-            header.ok_or_else(|| Error::new(Kind::Internal, "find returned no snapshot"))?;
+        let header = header
+            .ok_or_else(|| Target::Postgres.error(Kind::Internal, "find returned no snapshot"))?;
         let search = Search {
             last_id: entries.last().map(|entry| entry.id),
             more: cut_by_bytes || entries.len() >= rows,
             ..header.search
         };
-        Ok(Found { entries, cursor: cursor.clone().advance(search), clock_ms: header.clock_ms })
+        Ok(Found { entries, cursor: cursor.clone().advance(search), clock: header.clock })
     }
 
     /// Rows by their ids, in id order, whatever the cursor says.
@@ -119,7 +129,7 @@ impl Finder {
 
 struct Header {
     search: Search,
-    clock_ms: u64,
+    clock: Clock,
 }
 
 impl Header {
@@ -127,7 +137,7 @@ impl Header {
         let snapshot: Snapshot = row
             .get::<_, &str>("snapshot")
             .parse()
-            .map_err(|error: String| Error::new(Kind::Internal, error))?;
+            .map_err(|error: String| Target::Postgres.error(Kind::Internal, error))?;
         Ok(Self {
             search: Search {
                 snapshot,
@@ -136,7 +146,10 @@ impl Header {
                 more: false,
                 cut: row.get("cut"),
             },
-            clock_ms: row.get::<_, i64>("clock_ms").unsigned_abs(),
+            clock: Clock {
+                us: row.get::<_, i64>("clock_us").unsigned_abs(),
+                read_at: Instant::now(),
+            },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::connect::{Connection, Database, answer};
 use super::migrate::check_version;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 
 /// Names an outbox and the cluster it was made in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ async fn read_identity(connection: &Connection) -> Result<Identity> {
 }
 
 async fn check(connection: &Connection, name: &str) -> Result<Identity> {
-    let refuse = |context: String| Err(Error::new(Kind::Refused, context));
+    let refuse = |context: String| Err(Target::Postgres.error(Kind::Refused, context));
     let sql =
         "select pg_is_in_recovery(), (select system_identifier::text from pg_control_system())";
     let row = answer(connection.client().query_one(sql, &[])).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Statement;
 
 use super::connect::{Connection, answer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Target};
 
 /// Asks for the lease and keeps it, on a connection of its own.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Lease {
         .await?;
         let term = row.map(|row| Term { token: row.get("token") });
         if term.is_some() && self.connection.take_warning() {
-            return Err(Error::new(
+            return Err(Target::Postgres.error(
                 Kind::Unavailable,
                 "Postgres committed a lease with a warning, so it may not be on its standbys yet",
             ));
@@ -88,5 +88,5 @@ impl Lease {
 
 /// The error of whoever seals without the lease.
 pub(super) fn superseded() -> Error {
-    Error::new(Kind::Superseded, "another relay has taken the lease over")
+    Target::Postgres.error(Kind::Superseded, "another relay has taken the lease over")
 }

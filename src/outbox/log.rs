@@ -10,7 +10,7 @@ use super::cursor::Cursor;
 use super::lease::{Term, superseded};
 use super::streams::StateChange;
 use crate::batch::{Batch, Mark};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
 /// Writes the log, on a connection of its own. Each write names the term's token.
@@ -104,7 +104,7 @@ impl Log {
         ];
         self.fenced(&self.seal, &parameters).await?;
         if self.connection.take_warning() {
-            return Err(Error::new(
+            return Err(Target::Postgres.error(
                 Kind::Unavailable,
                 "Postgres committed a seal with a warning, so it may not be on its standbys yet",
             ));

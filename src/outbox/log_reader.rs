@@ -10,7 +10,7 @@ use super::cursor::{Cursor, Snapshot};
 use super::find::Names;
 use super::streams::{Head, State};
 use crate::entry::Entry;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
 /// Reads the log, on connections of a pool. Cloning is cheap.
@@ -43,7 +43,7 @@ impl LogReader {
         let client = self.client().await?;
         let row = answer(client.query_one(sql, &[])).await?;
         let read = |text: &str| -> Result<Snapshot> {
-            text.parse().map_err(|error: String| Error::new(Kind::Internal, error))
+            text.parse().map_err(|error: String| Target::Postgres.error(Kind::Internal, error))
         };
         let target: Option<&str> = row.get(2);
         let through: Option<i64> = row.get(3);
@@ -187,7 +187,7 @@ impl LogReader {
 
     async fn client(&self) -> Result<deadpool_postgres::Client> {
         self.pool.get().await.map_err(|error| {
-            Error::caused_by(
+            Target::Postgres.error_by(
                 Kind::Unavailable,
                 "no connection to Postgres for reading the log",
                 error,

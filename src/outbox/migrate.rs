@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::connect::{Connection, Database, answer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Target};
 
 /// Migrations in order; version k is the k-th. Forward only: applied ones are never changed.
 const MIGRATIONS: &[(&str, &str)] =
@@ -83,14 +83,14 @@ async fn grant(connection: &Connection, function: &str, role: &str) -> Result<()
         let context = format!(
             "there is no role {role:?} to grant rights to; make it with `create role {role:?} login`"
         );
-        return Err(Error::new(Kind::Refused, context));
+        return Err(Target::Postgres.error(Kind::Refused, context));
     }
     let sql = format!("select outbox.{function}(quote_ident($1::text)::regrole)");
     answer(connection.client().query_one(&sql, &[&role])).await.map(|_| ())
 }
 
 async fn check_server(connection: &Connection, name: &str) -> Result<()> {
-    let refuse = |context: String| Err(Error::new(Kind::Refused, context));
+    let refuse = |context: String| Err(Target::Postgres.error(Kind::Refused, context));
     let sql = "select pg_is_in_recovery(), current_setting('server_version_num')::int, \
                current_setting('server_encoding'), current_setting('server_version')";
     let row = answer(connection.client().query_one(sql, &[])).await?;
@@ -130,7 +130,7 @@ pub(super) async fn check_version(connection: &Connection, name: &str) -> Result
                 Some(code) if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME
             ) =>
         {
-            return Err(Error::new(
+            return Err(Target::Postgres.error(
                 Kind::Refused,
                 format!("there is no outbox in {name}; make it with `outbox-relay migrate`"),
             ));
@@ -145,7 +145,7 @@ pub(super) async fn check_version(connection: &Connection, name: &str) -> Result
             "the outbox in {name} has schema version {found}, this program needs {newest}; \
              run `outbox-relay migrate`"
         );
-        Err(Error::new(Kind::Refused, context))
+        Err(Target::Postgres.error(Kind::Refused, context))
     } else {
         Ok(())
     }
@@ -157,5 +157,5 @@ fn newer(name: &str, found: i32) -> Error {
          use a newer outbox-relay",
         MIGRATIONS.len()
     );
-    Error::new(Kind::Refused, context)
+    Target::Postgres.error(Kind::Refused, context)
 }

@@ -29,7 +29,7 @@ mod wake;
 
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Snapshot};
-pub use find::{Finder, Found};
+pub use find::{Clock, Finder, Found};
 pub use identity::Identity;
 pub use lease::{Lease, Term};
 pub use log::{Log, Phantom, Reached, Seal};

@@ -106,9 +106,9 @@ impl Reader {
             if entries.is_empty() {
                 continue;
             }
-            let clock_ms = self.finder.find(&self.cursor, 1, 1).await?.clock_ms;
+            let clock = self.finder.find(&self.cursor, 1, 1).await?.clock;
             let cursor = self.cursor.clone();
-            self.hand_on(Found { entries, cursor, clock_ms }).await;
+            self.hand_on(Found { entries, cursor, clock }).await;
         }
         Ok(())
     }

@@ -91,7 +91,7 @@ impl Sealer {
     /// One batch: positions first, then the commit that fixes them, and only then on to Redis.
     async fn seal(&mut self, found: Found, marks: Vec<Mark>) -> Result<()> {
         let seal = self.last_seal + 1;
-        let plan = self.heads.plan(seal, found.entries, found.clock_ms);
+        let plan = self.heads.plan(seal, found.entries, found.clock.us / 1_000);
         failpoint("before_seal");
         let (batches, new_streams) = (&plan.batches[..], &plan.new_streams[..]);
         self.log

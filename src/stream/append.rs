@@ -7,7 +7,7 @@ use redis::{Cmd, RedisResult, Value};
 use super::classify::{Class, classify};
 use super::connect::{REPLICA, Redis, code, in_words};
 use crate::entry::Entry;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
 /// One conditional append: entries of one stream that follow `expected`.
@@ -78,7 +78,7 @@ impl Redis {
                 command.arg(1).arg(self.key(stream)).arg(expected.to_string()).arg(to.to_string());
             })
             .await?;
-        let none = || Error::new(Kind::Internal, "Redis answered nothing");
+        let none = || Target::Redis.error(Kind::Internal, "Redis answered nothing");
         read(to, replies.pop().ok_or_else(none)?)
     }
 
@@ -105,17 +105,17 @@ fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended> {
         }
     };
     let (status, detail): (String, String) = redis::from_redis_value(reply).map_err(|error| {
-        Error::caused_by(Kind::Internal, "the append script answered oddly", error)
+        Target::Redis.error_by(Kind::Internal, "the append script answered oddly", error)
     })?;
-    let position = || detail.parse::<Position>().map_err(|error| Error::new(Kind::Internal, error));
+    let position =
+        || detail.parse::<Position>().map_err(|error| Target::Redis.error(Kind::Internal, error));
     match status.as_str() {
         "appended" if position()? == last => Ok(Appended::Done),
         "elsewhere" => Ok(Appended::Elsewhere(position()?)),
         "type" => Ok(Appended::WrongType(detail)),
         "refused" => refused(detail),
-        _ => {
-            Err(Error::new(Kind::Internal, format!("the append script answered {status} {detail}")))
-        }
+        _ => Err(Target::Redis
+            .error(Kind::Internal, format!("the append script answered {status} {detail}"))),
     }
 }
 
@@ -126,9 +126,13 @@ fn refused(said: String) -> Result<Appended> {
     match classify(code) {
         Class::BackOff => Ok(Appended::Refused(said)),
         Class::Operator => {
-            Err(Error::new(Kind::Refused, format!("Redis refuses an append: {said}")))
+            Err(Target::Redis.error(Kind::Refused, format!("Redis refuses an append: {said}")))
         }
-        _ if code == "READONLY" => Err(Error::new(Kind::Unavailable, format!("{REPLICA}: {said}"))),
-        _ => Err(Error::new(Kind::Unavailable, format!("Redis refuses an append: {said}"))),
+        _ if code == "READONLY" => {
+            Err(Target::Redis.error(Kind::Unavailable, format!("{REPLICA}: {said}")))
+        }
+        _ => {
+            Err(Target::Redis.error(Kind::Unavailable, format!("Redis refuses an append: {said}")))
+        }
     }
 }

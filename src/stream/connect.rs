@@ -10,7 +10,7 @@ use redis::{
 };
 
 use super::classify::{Class, classify};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Target};
 
 /// A host that does not answer is given up after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,9 +116,13 @@ impl Server {
         if refused {
             let context =
                 format!("Redis at {name} does not let us in; check user and password in REDIS_URL");
-            return Error::caused_by(Kind::Refused, context, error);
+            return Target::Redis.error_by(Kind::Refused, context, error);
         }
-        Error::caused_by(Kind::Unavailable, format!("cannot connect to Redis at {name}"), error)
+        Target::Redis.error_by(
+            Kind::Unavailable,
+            format!("cannot connect to Redis at {name}"),
+            error,
+        )
     }
 }
 
@@ -203,12 +207,14 @@ pub(super) fn in_words(error: RedisError) -> Error {
         (Class::Operator, "NOPERM") => {
             let context =
                 "Redis refuses a right; give the relay's user the commands and keys it needs";
-            Error::caused_by(Kind::Refused, context, error)
+            Target::Redis.error_by(Kind::Refused, context, error)
         }
-        (Class::Operator, _) => Error::caused_by(Kind::Refused, "Redis refuses", error),
-        (Class::BackOff, _) => Error::caused_by(Kind::Busy, "Redis cannot do this now", error),
-        (_, "") => Error::caused_by(Kind::Unavailable, "lost the connection to Redis", error),
-        (_, "READONLY") => Error::caused_by(Kind::Unavailable, REPLICA, error),
-        _ => Error::caused_by(Kind::Unavailable, "Redis cannot serve now", error),
+        (Class::Operator, _) => Target::Redis.error_by(Kind::Refused, "Redis refuses", error),
+        (Class::BackOff, _) => {
+            Target::Redis.error_by(Kind::Busy, "Redis cannot do this now", error)
+        }
+        (_, "") => Target::Redis.error_by(Kind::Unavailable, "lost the connection to Redis", error),
+        (_, "READONLY") => Target::Redis.error_by(Kind::Unavailable, REPLICA, error),
+        _ => Target::Redis.error_by(Kind::Unavailable, "Redis cannot serve now", error),
     }
 }

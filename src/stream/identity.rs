@@ -6,7 +6,7 @@
 use redis::{Value, cmd};
 
 use super::connect::{Redis, code, in_words};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 
 /// What came of claiming a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Redis {
             "this Redis belongs to outbox {found}, the database is outbox {id}; point REDIS_URL at \
              the right Redis, or set another OUTBOX_PREFIX (the key {key:?} says whose it is)"
         );
-        Err(Error::new(Kind::Refused, context))
+        Err(Target::Redis.error(Kind::Refused, context))
     }
 
     /// Runs a command on the key that says whose Redis this is.
@@ -69,7 +69,7 @@ impl Redis {
                     "the key {:?} in Redis is not the relay's own; delete it, or set another OUTBOX_PREFIX",
                     self.key("outbox:identity")
                 );
-                Error::caused_by(Kind::Refused, context, error)
+                Target::Redis.error_by(Kind::Refused, context, error)
             }
             _ => in_words(error),
         })
@@ -99,7 +99,7 @@ impl Redis {
                 "this Redis has maxmemory-policy {policy}, which drops whole streams when memory is \
                  short; set it with `CONFIG SET maxmemory-policy noeviction`"
             );
-            return Err(Error::new(Kind::Refused, context));
+            return Err(Target::Redis.error(Kind::Refused, context));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::connect::{Redis, in_words};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
 /// Streams asked in one pipeline: keeps both ends from buffering much.
@@ -45,11 +45,13 @@ impl Redis {
 
 fn read(reply: Value) -> Result<Place> {
     let (kind, last): (String, String) = redis::from_redis_value(reply).map_err(|error| {
-        Error::caused_by(Kind::Internal, "the position script answered oddly", error)
+        Target::Redis.error_by(Kind::Internal, "the position script answered oddly", error)
     })?;
     match kind.as_str() {
         "none" => Ok(Place::Missing),
-        "stream" => last.parse().map(Place::At).map_err(|error| Error::new(Kind::Internal, error)),
+        "stream" => {
+            last.parse().map(Place::At).map_err(|error| Target::Redis.error(Kind::Internal, error))
+        }
         _ => Ok(Place::WrongType(kind)),
     }
 }

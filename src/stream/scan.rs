@@ -3,7 +3,7 @@
 use redis::{Value, cmd};
 
 use super::connect::Redis;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
 /// An entry as Redis has it: whoever made it.
@@ -44,7 +44,7 @@ impl Redis {
 }
 
 fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {
-    let odd = |error: String| Error::new(Kind::Internal, error);
+    let odd = |error: String| Target::Redis.error(Kind::Internal, error);
     let mut texts = fields.into_iter().map(|value| match value {
         Value::BulkString(bytes) => Ok(bytes),
         other => Err(odd(format!("a stream entry has a field that is no text: {other:?}"))),
