@@ -1,5 +1,6 @@
 //! What the program is told, by flags and environment alike; every error at once.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,6 +69,12 @@ pub struct RunArgs {
     /// Bytes sealed together at most, unless one row alone is larger [64KiB to 4MiB]
     #[arg(long, env = "OUTBOX_BATCH_BYTES", value_name = "SIZE", default_value = "1MiB")]
     pub batch_bytes: String,
+    /// Where /metrics, /livez and /readyz are served; port 0 takes a free one and logs it
+    #[arg(long, env = "OUTBOX_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub http: String,
+    /// Streams with a label of their own in metrics; the rest are counted as "other" [0 to 10000]
+    #[arg(long, env = "OUTBOX_METRIC_STREAMS", value_name = "COUNT", default_value = "100")]
+    pub metric_streams: String,
 }
 
 /// Collects what is wrong, so that all of it is told at once.
@@ -161,6 +168,9 @@ impl RunArgs {
         let wake = problems.keep("OUTBOX_WAKE", switch(&self.wake));
         let rows = problems.keep("OUTBOX_BATCH_ROWS", count(&self.batch_rows, 1, 20_000));
         let bytes = problems.keep("OUTBOX_BATCH_BYTES", size(&self.batch_bytes, 64 << 10, 4 << 20));
+        let http = problems.keep("OUTBOX_HTTP", address(&self.http));
+        let metric_streams = count(&self.metric_streams, 0, 10_000);
+        let metric_streams = problems.keep("OUTBOX_METRIC_STREAMS", metric_streams);
         let settings = (|| {
             Some(Settings {
                 database: database?,
@@ -172,6 +182,8 @@ impl RunArgs {
                 drain: drain?,
                 start: start?,
                 bounds: Bounds { rows: rows?, bytes: bytes? },
+                http: http?,
+                metric_streams: metric_streams?,
             })
         })();
         problems.end(settings)
@@ -232,6 +244,15 @@ fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     }
 }
 
+/// An address like `127.0.0.1:9464`, or `0.0.0.0:9464` for all of this host's.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an address with a port like 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464"
+        )
+    })
+}
+
 fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -279,6 +300,8 @@ mod tests {
             start: "30s".into(),
             batch_rows: "0".into(),
             batch_bytes: "1TiB".into(),
+            http: "9464".into(),
+            metric_streams: "many".into(),
         };
         let error = args.settings().expect_err("all of it is wrong");
         let text = error.to_string();
@@ -291,6 +314,8 @@ mod tests {
             "OUTBOX_WAKE",
             "OUTBOX_BATCH_ROWS",
             "OUTBOX_BATCH_BYTES",
+            "OUTBOX_HTTP",
+            "OUTBOX_METRIC_STREAMS",
         ] {
             assert!(text.contains(setting), "{setting} in {text}");
         }

@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 use crate::config::RunArgs;
 use crate::error::{Error, Kind, Result};
-use crate::relay::{self, Stopper};
+use crate::relay::{self, Health, Stopper};
+use crate::telemetry::{Endpoint, Metrics};
 
 pub(super) async fn run(args: &RunArgs) -> Result<ExitCode> {
     let settings = args.settings()?;
     let (stopper, stop) = Stopper::new();
     let signals = stop_on_signals(stopper)?;
-    let ran = relay::run(settings, stop).await;
+    let health = Health::new(Metrics::new(settings.metric_streams));
+    let endpoint = Endpoint::bind(settings.http).await?;
+    let served = tokio::spawn(endpoint.serve(health.metrics().clone(), health.clone()));
+    let ran = relay::run(settings, &health, stop).await;
+    served.abort();
     signals.abort();
     ran.map(|()| ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::config::{DatabaseArgs, RedisArgs, servers};
 use crate::error::{Error, Kind, Result};
-use crate::relay::verify::{Verified, verify};
+use crate::relay::operate::{Verified, verify};
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {

@@ -9,8 +9,10 @@ use crate::error::{Kind, Result, Target};
 pub struct Identity {
     /// The outbox, made by `migrate`.
     pub outbox: uuid::Uuid,
-    /// The cluster, made by `initdb`.
+    /// The cluster it lives in, made by `initdb`.
     pub system: String,
+    /// Clusters it lived in before.
+    pub former: Vec<String>,
 }
 
 impl Database {
@@ -24,35 +26,49 @@ impl Database {
         let identity = check(&connection, &self.name()).await?;
         Ok((connection, identity))
     }
-}
 
-async fn read_identity(connection: &Connection) -> Result<Identity> {
-    let sql = "select id, system_identifier from outbox.identity";
-    let row = answer(connection.client().query_one(sql, &[])).await?;
-    Ok(Identity { outbox: row.get(0), system: row.get(1) })
+    /// As [`Database::connect_checked`], but an outbox of another cluster is no error: returns also
+    /// which cluster this is.
+    ///
+    /// # Errors
+    /// `Refused` for a standby or a schema of another version.
+    pub async fn connect_anywhere(&self, purpose: &str) -> Result<(Connection, Identity, String)> {
+        let connection = self.connect(purpose).await?;
+        let (identity, here) = read_identity(&connection, &self.name()).await?;
+        Ok((connection, identity, here))
+    }
 }
 
 async fn check(connection: &Connection, name: &str) -> Result<Identity> {
-    let refuse = |context: String| Err(Target::Postgres.error(Kind::Refused, context));
+    let (identity, here) = read_identity(connection, name).await?;
+    if identity.system != here {
+        let context = format!(
+            "the outbox in {name} was made in cluster {}, this is cluster {here}: it was restored, \
+             copied or upgraded in place, and transaction ids of one cluster mean nothing in another; \
+             if this is where it lives from now on, `outbox-relay adopt` says so",
+            identity.system
+        );
+        return Err(Target::Postgres.error(Kind::Refused, context));
+    }
+    Ok(identity)
+}
+
+/// The identity of the outbox, and the cluster that this is.
+async fn read_identity(connection: &Connection, name: &str) -> Result<(Identity, String)> {
     let sql =
         "select pg_is_in_recovery(), (select system_identifier::text from pg_control_system())";
     let row = answer(connection.client().query_one(sql, &[])).await?;
     if row.get::<_, bool>(0) {
-        return refuse(format!(
+        let context = format!(
             "Postgres at {name} is a standby, whose snapshots hide open transactions; \
              DATABASE_URL must name the primary"
-        ));
+        );
+        return Err(Target::Postgres.error(Kind::Refused, context));
     }
-    let system: String = row.get(1);
+    let here: String = row.get(1);
     check_version(connection, name).await?;
-    let identity = read_identity(connection).await?;
-    if identity.system != system {
-        return refuse(format!(
-            "the outbox in {name} was made in cluster {}, this is cluster {system}: it was restored \
-             or copied, and transaction ids of one cluster mean nothing in another; \
-             point DATABASE_URL at cluster {}",
-            identity.system, identity.system
-        ));
-    }
-    Ok(identity)
+    let sql = "select id, system_identifier, former_systems from outbox.identity";
+    let row = answer(connection.client().query_one(sql, &[])).await?;
+    let identity = Identity { outbox: row.get(0), system: row.get(1), former: row.get(2) };
+    Ok((identity, here))
 }

@@ -76,6 +76,7 @@ impl LogReader {
                     n: row.get::<_, i64>("floor_n").unsigned_abs(),
                 },
                 told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
+                paused: row.get("paused"),
             })
             .collect())
     }

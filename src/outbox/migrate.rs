@@ -6,8 +6,10 @@ use super::connect::{Connection, Database, answer};
 use crate::error::{Error, Kind, Result, Target};
 
 /// Migrations in order; version k is the k-th. Forward only: applied ones are never changed.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("outbox", include_str!("../../sql/migrations/0001_outbox.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("outbox", include_str!("../../sql/migrations/0001_outbox.sql")),
+    ("operate", include_str!("../../sql/migrations/0002_operate.sql")),
+];
 
 /// PostgreSQL 14 is the oldest server with all that the schema uses.
 const OLDEST_SERVER: i32 = 140_000;

@@ -12,12 +12,16 @@
 //! | `lease` | who may seal |
 //! | `wake` | LISTEN and the flag that asks for NOTIFY |
 //! | `streams` | the table of streams: heads and states |
+//! | `survey`, `trace` | what waits and who leads; the rows of one event: for people and metrics |
+//! | `hold`, `adopt` | what people ask for: streams held, another cluster consented to |
 //! | `scrub` | proof that nothing was missed, and leaves made ahead of need |
 //! | `migrate` | the schema |
 
+mod adopt;
 mod connect;
 mod cursor;
 mod find;
+mod hold;
 mod identity;
 mod lease;
 mod log;
@@ -25,11 +29,15 @@ mod log_reader;
 mod migrate;
 mod scrub;
 mod streams;
+mod survey;
+mod trace;
 mod wake;
 
+pub use adopt::{Adopted, adopt};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Snapshot};
 pub use find::{Clock, Finder, Found};
+pub use hold::Hold;
 pub use identity::Identity;
 pub use lease::{Lease, Term};
 pub use log::{Log, Phantom, Reached, Seal};
@@ -37,4 +45,6 @@ pub use log_reader::{LogReader, Logged};
 pub use migrate::{Grants, Migrated, migrate};
 pub use scrub::{Missed, Upkeep};
 pub use streams::{Head, State, StateChange};
+pub use survey::{Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};
+pub use trace::{TracedRow, trace};
 pub use wake::{Armed, Wake};

@@ -17,9 +17,11 @@ pub struct Head {
     pub floor: Position,
     /// What people were last told, and why.
     pub told: (State, Option<String>),
+    /// Somebody holds it.
+    pub paused: bool,
 }
 
-/// What people are told of a stream.
+/// What the relay tells people of a stream. That somebody holds it is not for the relay to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It flows.
@@ -28,14 +30,12 @@ pub enum State {
     Rebuilding,
     /// Redis takes no writes now.
     Full,
-    /// Somebody asked to hold it.
-    Paused,
     /// Somebody must act.
     Halted,
 }
 
 impl State {
-    const ALL: [Self; 5] = [Self::Active, Self::Rebuilding, Self::Full, Self::Paused, Self::Halted];
+    const ALL: [Self; 4] = [Self::Active, Self::Rebuilding, Self::Full, Self::Halted];
 
     /// As `outbox.stream_status` shows it.
     pub fn as_str(self) -> &'static str {
@@ -43,7 +43,6 @@ impl State {
             Self::Active => "active",
             Self::Rebuilding => "rebuilding",
             Self::Full => "full",
-            Self::Paused => "paused",
             Self::Halted => "halted",
         }
     }

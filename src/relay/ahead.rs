@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::outbox::{LogReader, Phantom};
 use crate::position::Position;
 use crate::stream::{Redis, StreamEntry};
+use crate::telemetry::{Cause, Metrics};
 
 /// Entries read at a time, and looked at in all: a lag of more than that needs a person.
 const PAGE: usize = 1_000;
@@ -24,6 +25,7 @@ pub(super) async fn phantoms(
     stream: &str,
     sealed: Position,
     at: Position,
+    metrics: &Metrics,
 ) -> Result<Option<Vec<Phantom>>> {
     let (mut found, mut last) = (Vec::new(), sealed);
     while last < at {
@@ -42,8 +44,10 @@ pub(super) async fn phantoms(
     if log.pending(stream, &events).await? {
         return Ok(None);
     }
+    metrics.found(Cause::Phantom);
     error!(
         stream,
+        cause = Cause::Phantom.as_str(),
         first = sealed.n + 1,
         last = at.n,
         "Postgres lost history: entries {} to {} of stream {stream} have no rows any more; they are \

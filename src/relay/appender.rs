@@ -3,7 +3,7 @@
 //! One task owns all [`Progress`]. Requests, lookups and replays run beside it and report back, so
 //! no stream waits for another one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::audit::{self, Audit};
+use super::clock::DatabaseClock;
+use super::health::Health;
 use super::progress::{Mode, Outgoing, Progress};
 use super::sealer::Note;
 use super::work::{Report, Ticket, Work};
@@ -20,7 +22,8 @@ use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::outbox::LogReader;
-use crate::stream::{Append, Appended, Life, Place, Redis};
+use crate::stream::{Append, Appended, Life, Owner, Place, Redis};
+use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
 const IN_FLIGHT: usize = 4;
@@ -33,11 +36,17 @@ pub(super) struct Appender {
     pub(super) log: LogReader,
     pub(super) bounds: Bounds,
     pub(super) audit_every: Duration,
-    pub(super) identity: crate::outbox::Identity,
+    pub(super) owner: Owner,
     pub(super) sealed: Receiver<Vec<Batch>>,
     pub(super) notes: UnboundedSender<Note>,
     pub(super) streams: HashMap<Arc<str>, Progress>,
     pub(super) life: Life,
+    /// Streams that somebody holds, as last heard.
+    pub(super) paused: HashSet<Arc<str>>,
+    pub(super) holds: Receiver<HashSet<Arc<str>>>,
+    pub(super) clock: DatabaseClock,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
     pub(super) work: Work,
 }
 
@@ -46,11 +55,13 @@ impl Appender {
     ///
     /// `found` is where Redis had the streams before the first seal; `fresh` if it had no identity.
     pub(super) async fn run(mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) -> Result<()> {
+        let _pace = self.health.own_pace();
         self.examine_all(found, fresh);
         let mut sealing = true;
         let mut audits = every(self.audit_every);
         let mut pulse = every(PULSE);
         while sealing || !self.work.in_flight.is_empty() {
+            self.health.beat();
             self.replay_next();
             let retry_at = self.work.refused.values().filter_map(|refused| refused.at).min();
             let retry = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now));
@@ -59,6 +70,7 @@ impl Appender {
                 // First, for under load something else is always ready.
                 _ = audits.tick() => self.audit(),
                 _ = pulse.tick() => self.take_pulse(),
+                Some(paused) = self.holds.recv() => self.obey(paused),
                 Some(answers) = self.work.in_flight.next() => self.answered(answers?),
                 Some(report) = self.work.tasks.join_next() => self.reported(report)?,
                 batches = self.sealed.recv(), if sealing && self.work.in_flight.len() < IN_FLIGHT => {
@@ -78,9 +90,16 @@ impl Appender {
         let (mut tickets, mut appends) = (Vec::new(), Vec::new());
         for batch in batches {
             let stream = batch.stream.clone();
-            let progress = self.streams.entry(stream).or_insert_with(Progress::fresh);
+            let progress = self.streams.entry(stream).or_insert_with_key(|stream| {
+                let mut progress = Progress::fresh();
+                if self.paused.contains(stream) {
+                    progress.pause();
+                    report::paused(stream);
+                }
+                progress
+            });
             if let Some(Outgoing { append, mark }) = progress.seal(batch) {
-                tickets.push(Ticket { epoch: progress.epoch(), last: append.last(), mark });
+                tickets.push(Ticket::new(progress.epoch(), &append, mark));
                 appends.push(append);
             }
         }
@@ -111,8 +130,10 @@ impl Appender {
             }
             match answer {
                 Appended::Done => {
+                    let delivered = progress.delivered();
                     progress.arrived(ticket.epoch, ticket.last);
                     self.note(Note::Arrived(ticket.mark));
+                    self.count(&stream, delivered, ticket.last.n, &ticket.created_us);
                 }
                 other => self.not_appended(&stream, other),
             }
@@ -126,7 +147,7 @@ impl Appender {
             // again, so one that came after them may have been answered before them.
             Appended::Elsewhere(_) | Appended::WrongType(_) => {
                 self.work.refused.remove(stream);
-                self.look(vec![stream.clone()], false);
+                self.look(vec![stream.clone()]);
             }
             Appended::Refused(why) => self.refuse(stream, &why),
             Appended::Done => {}
@@ -145,7 +166,7 @@ impl Appender {
         });
     }
 
-    fn audit(&mut self) {
+    pub(super) fn audit(&mut self) {
         if self.work.auditing {
             return;
         }
@@ -153,12 +174,14 @@ impl Appender {
         let asked = self
             .streams
             .iter()
-            .filter(|(_, progress)| matches!(progress.mode(), Mode::Live | Mode::Held))
+            .filter(|(_, progress)| {
+                matches!(progress.mode(), Mode::Live | Mode::Held) && !progress.is_paused()
+            })
             .map(|(stream, p)| audit::Asked::new(stream, p))
             .collect();
-        let (redis, identity) = (self.redis.clone(), self.identity.clone());
+        let (redis, owner) = (self.redis.clone(), self.owner.clone());
         self.work.tasks.spawn(async move {
-            Ok(match audit::audit(&redis, &identity, asked).await {
+            Ok(match audit::audit(&redis, &owner, asked).await {
                 Err(busy) if busy.kind() == Kind::Busy => Report::Busy { audit: true },
                 audit => Report::Audited(audit?),
             })
@@ -168,9 +191,9 @@ impl Appender {
     fn audited(&mut self, audit: Audit) {
         self.work.auditing = false;
         if audit.fresh {
-            report::identity_lost();
+            self.emptied();
         }
-        let mut losses = report::Losses::new(audit.fresh);
+        let mut losses = report::Losses::new(self.work.emptied);
         let mut astray = Vec::new();
         for (asked, place) in audit.places {
             let Some(progress) = self.streams.get(&asked.stream) else { continue };
@@ -185,9 +208,11 @@ impl Appender {
                 astray.push(asked.stream);
             }
         }
-        losses.end();
+        losses.end(&self.metrics, &mut self.work.all_told);
         if !astray.is_empty() {
-            self.look(astray, audit.fresh);
+            self.look(astray);
+        } else if !audit.fresh {
+            self.work.emptied = false;
         }
     }
 
@@ -200,7 +225,7 @@ impl Appender {
                 if self.streams.get(&stream).is_some_and(|p| p.epoch() == epoch) {
                     let mut losses = report::Losses::default();
                     self.act(&stream, place, in_log, &mut losses);
-                    losses.end();
+                    losses.end(&self.metrics, &mut self.work.all_told);
                 }
             }
             Report::Replayed { stream, epoch, from, chunk } => {
@@ -214,7 +239,7 @@ impl Appender {
                     }
                 }
             }
-            Report::Looked { everything, places } => self.looked(places, everything),
+            Report::Looked { fresh, places } => self.looked(places, fresh),
             Report::Audited(audit) => self.audited(audit),
             Report::Busy { audit } => self.work.auditing &= !audit,
             Report::Pulse(life) => {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::progress::Progress;
 use crate::error::Result;
-use crate::outbox::Identity;
 use crate::position::Position;
-use crate::stream::{Claim, Place, Redis};
+use crate::stream::{Claim, Owner, Place, Redis};
 
 /// One stream, and what it had at least when it was asked about.
 #[derive(Clone, Debug)]
@@ -43,9 +42,14 @@ impl Asked {
 }
 
 /// Asks for all streams at once.
-pub(super) async fn audit(redis: &Redis, identity: &Identity, asked: Vec<Asked>) -> Result<Audit> {
-    let claim = redis.claim(&identity.outbox.to_string(), &identity.system).await?;
+pub(super) async fn audit(redis: &Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
+    let fresh = is_fresh(redis, owner).await?;
     let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
     let places = redis.positions(&streams).await?;
-    Ok(Audit { fresh: claim == Claim::Fresh, places: asked.into_iter().zip(places).collect() })
+    Ok(Audit { fresh, places: asked.into_iter().zip(places).collect() })
+}
+
+/// Whether Redis had no identity; it has one now.
+pub(super) async fn is_fresh(redis: &Redis, owner: &Owner) -> Result<bool> {
+    Ok(redis.claim(owner).await? == Claim::Fresh)
 }

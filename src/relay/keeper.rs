@@ -1,16 +1,20 @@
 //! Keeps the lease while the session lasts, and the schema in order.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, error, info, warn};
 
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Lease, Missed, Term, Upkeep};
+use crate::outbox::{Hold, Lease, Missed, Term, Upkeep};
+use crate::telemetry::{Cause, Metrics};
 
 /// How often upkeep looks whether there is something to do.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How often it is asked which streams somebody holds.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// Renews the lease three times within its length. Never ends well: the session ends it.
 pub(super) async fn keep(lease: &Lease, term: Term, length: Duration) -> Result<()> {
@@ -20,23 +24,45 @@ pub(super) async fn keep(lease: &Lease, term: Term, length: Duration) -> Result<
     }
 }
 
+/// Tells which streams somebody holds, whenever that changes. Never ends well: the session ends it.
+pub(super) async fn holds(hold: Hold, told: Sender<HashSet<Arc<str>>>) -> Result<()> {
+    let mut last = HashSet::new();
+    loop {
+        let paused: HashSet<_> = hold.paused().await?.into_iter().collect();
+        if paused != last {
+            last.clone_from(&paused);
+            let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
+            told.send(paused).await.map_err(ended)?;
+        }
+        tokio::time::sleep(HOLDS).await;
+    }
+}
+
 /// Attaches leaves ahead of need and scrubs. Never ends well: the session ends it.
-pub(super) async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>) -> Result<()> {
+pub(super) async fn upkeep(
+    mut upkeep: Upkeep,
+    missed: Sender<Missed>,
+    metrics: &Metrics,
+) -> Result<()> {
     let mut handed_on = HashSet::new();
     loop {
         match upkeep.attach_leaves().await {
             Ok(Some(0)) => {}
             Ok(Some(leaves)) => info!(leaves, "attached {leaves} partitions ahead of need"),
             Ok(None) => debug!("somebody holds a lock; partitions are attached later"),
-            Err(error) => warn!("could not attach partitions ahead of need: {error}"),
+            Err(error) => {
+                warn!("could not attach partitions ahead of need: {error}");
+                metrics.failed(&error);
+            }
         }
         loop {
-            match scrub(&mut upkeep, &missed, &mut handed_on).await {
+            match scrub(&mut upkeep, &missed, &mut handed_on, metrics).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) if upkeep.is_closed() => return Err(error),
                 Err(error) => {
                     warn!("the scrub could not go on now: {error}");
+                    metrics.failed(&error);
                     break;
                 }
             }
@@ -52,6 +78,7 @@ async fn scrub(
     upkeep: &mut Upkeep,
     missed: &Sender<Missed>,
     handed_on: &mut HashSet<i64>,
+    metrics: &Metrics,
 ) -> Result<bool> {
     let (found, more) = upkeep.scrub().await?;
     let ids: Vec<i64> = found
@@ -61,7 +88,9 @@ async fn scrub(
         .filter(|id| handed_on.insert(*id))
         .collect();
     if !ids.is_empty() {
+        metrics.found(Cause::Missed);
         error!(
+            cause = Cause::Missed.as_str(),
             rows = ids.len(),
             first_id = ids.first(),
             "the scrub found {} committed rows that the search had missed; they are sealed now, out \

@@ -16,16 +16,19 @@
 //! | `appender`, `work`, `progress` | carries batches; what is in flight; where one stream stands (pure) |
 //! | `recovery`, `decide` | brings a stream back into step; what to do where it differs (pure) |
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
-//! | `keeper` | the lease and upkeep |
-//! | `verify` | Redis compared with the log, for people |
+//! | `keeper` | the lease, upkeep, and which streams somebody holds |
+//! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
+//! | `report` | what is said of streams: the same sentence in log and status |
+//! | `operate` | what people ask: status, trace, verify, pause, rebuild, adopt |
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::error::{Kind, Result};
+use self::health::Role;
+use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::Database;
 use crate::retry::Waits;
 use crate::stream::Server;
@@ -33,8 +36,11 @@ use crate::stream::Server;
 mod ahead;
 mod appender;
 mod audit;
+mod clock;
 pub mod decide;
+mod health;
 mod keeper;
+pub mod operate;
 pub mod pace;
 pub mod plan;
 pub mod progress;
@@ -44,8 +50,12 @@ mod replay;
 mod report;
 mod sealer;
 mod session;
-pub mod verify;
+mod stop;
+mod watch;
 mod work;
+
+pub use health::Health;
+pub use stop::{Stop, Stopper};
 
 /// A session that lasted this long was no failed attempt: the next wait is short again.
 const STABLE: Duration = Duration::from_secs(10);
@@ -80,67 +90,42 @@ pub struct Settings {
     pub start: Duration,
     /// How much is held in memory.
     pub bounds: Bounds,
+    /// Where health and metrics are served.
+    pub http: SocketAddr,
+    /// How many streams have a label of their own in metrics.
+    pub metric_streams: usize,
 }
 
-/// Asks the relay to stop. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<bool>);
-
-/// The other end of a [`Stop`].
-#[derive(Debug)]
-pub struct Stopper(watch::Sender<bool>);
-
-impl Stopper {
-    /// A stopper and what it stops.
-    pub fn new() -> (Self, Stop) {
-        let (sender, receiver) = watch::channel(false);
-        (Self(sender), Stop(receiver))
-    }
-
-    /// Asks to stop.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
-    }
-}
-
-impl Stop {
-    /// A stop was asked for.
-    pub fn is_set(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until a stop is asked for; for ever if the stopper is gone.
-    pub async fn wait(&self) {
-        let mut receiver = self.0.clone();
-        if receiver.wait_for(|stopped| *stopped).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Runs until it is stopped: one session after another.
+/// Runs until it is stopped: one session after another, and a watch beside them.
 ///
 /// # Errors
 /// Only before the first session has begun: `Refused` at once if a server needs a person,
 /// `Unavailable` if one cannot be reached within [`Settings::start`]. Afterwards it backs off in
 /// place and says so.
-pub async fn run(settings: Settings, stop: Stop) -> Result<()> {
-    let holder = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+pub async fn run(settings: Settings, health: &Health, stop: Stop) -> Result<()> {
+    tokio::select! {
+        ran = health.beating(Box::pin(sessions(&settings, health, stop))) => ran,
+        () = watch::watch(&settings, health) => Ok(()),
+    }
+}
+
+async fn sessions(settings: &Settings, health: &Health, stop: Stop) -> Result<()> {
     let begun = Instant::now();
-    let mut waits = Waits::new();
+    let (mut waits, mut troubles) = (Waits::new(), Troubles::default());
     let mut reached = false;
+    let holder = holder();
     while !stop.is_set() {
         let connected = tokio::select! {
-            connected = Box::pin(session::connect(&settings, &holder)) => connected,
+            connected = Box::pin(session::connect(settings, &holder)) => connected,
             () = stop.wait() => break,
         };
         let error = match connected {
             Ok(ready) => {
-                reached = true;
+                (reached, troubles) = (true, Troubles::default());
                 let led_since = Instant::now();
-                let Err(error) = Box::pin(session::lead(&settings, ready, &stop)).await else {
-                    break;
-                };
+                let led = Box::pin(session::lead(settings, ready, health, &stop)).await;
+                health.role(Role::Neither);
+                let Err(error) = led else { break };
                 if led_since.elapsed() > STABLE {
                     waits.reset();
                 }
@@ -153,7 +138,8 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<()> {
             Err(error) => error,
         };
         let wait = waits.next_wait();
-        warn!("{error}; trying again in {} ms", wait.as_millis());
+        health.metrics().failed(&error);
+        troubles.tell(&error, wait);
         tokio::select! {
             () = stop.wait() => {}
             () = tokio::time::sleep(wait) => {}
@@ -161,4 +147,34 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<()> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Which relay this is, for the lease and for people: host, process, and a random part, for two
+/// hosts may have the same name.
+fn holder() -> String {
+    let system = rustix::system::uname();
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}/{}/{}", system.nodename().to_string_lossy(), std::process::id(), &random[..8])
+}
+
+/// Tells of a trouble when it begins or changes, and once a minute while it lasts.
+#[derive(Default)]
+struct Troubles(Option<(String, Instant)>);
+
+impl Troubles {
+    const REMIND: Duration = Duration::from_secs(60);
+
+    fn tell(&mut self, error: &Error, wait: Duration) {
+        let text = error.to_string();
+        let (target, kind) = (error.target().map(Target::as_str), error.kind().as_str());
+        match &self.0 {
+            Some((last, told)) if *last == text && told.elapsed() < Self::REMIND => {
+                debug!(target, kind, "{text}; trying again in {} ms", wait.as_millis());
+            }
+            _ => {
+                warn!(target, kind, "{text}; trying again in {} ms", wait.as_millis());
+                self.0 = Some((text, Instant::now()));
+            }
+        }
+    }
 }

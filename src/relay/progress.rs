@@ -23,9 +23,11 @@ pub struct Progress {
     at: Position,
     sent: Position,
     confirmed: u64,
+    delivered: u64,
     floor: Position,
     epoch: u64,
     mode: Mode,
+    paused: bool,
     /// State last told to people, and why.
     pub told: (State, Option<String>),
 }
@@ -80,9 +82,11 @@ impl Progress {
             at: Position::START,
             sent: Position::START,
             confirmed,
+            delivered: confirmed,
             floor,
             epoch: 0,
             mode: Mode::Examining,
+            paused: false,
             told: (State::Active, None),
         }
     }
@@ -110,6 +114,16 @@ impl Progress {
     /// Last number known to have been in Redis.
     pub fn confirmed(&self) -> u64 {
         self.confirmed
+    }
+
+    /// Last number that has ever been in Redis; a loss does not take it back.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Somebody holds it.
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Every consumer group has acknowledged up to here.
@@ -162,6 +176,7 @@ impl Progress {
         if believed {
             self.at = last;
             self.confirmed = self.confirmed.max(last.n);
+            self.delivered = self.delivered.max(last.n);
         }
         believed
     }
@@ -178,10 +193,22 @@ impl Progress {
         self.mode = Mode::Held;
     }
 
+    /// Holds it until [`Progress::resume`], whatever is found meanwhile.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.hold();
+    }
+
+    /// Nobody holds it any more; it is to be examined.
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
     /// Redis has it at `at` and that is ours: goes on from there by reading the log.
     pub fn replay(&mut self, at: Position) {
         self.epoch += 1;
         (self.at, self.sent, self.confirmed) = (at, at, at.n);
+        self.delivered = self.delivered.max(at.n);
         self.mode = Mode::Replaying;
     }
 
@@ -205,6 +232,7 @@ impl Progress {
     pub fn in_step(&mut self, at: Position) {
         self.epoch += 1;
         (self.at, self.sent, self.confirmed) = (at, at, at.n);
+        self.delivered = self.delivered.max(at.n);
         self.mode = Mode::Live;
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 
+use super::clock::DatabaseClock;
 use super::pace::{Pace, Step};
 use super::{Bounds, Stop};
 use crate::error::{Error, Kind, Result};
@@ -18,6 +19,7 @@ pub(super) struct Reader {
     pub(super) poll: Duration,
     pub(super) bounds: Bounds,
     pub(super) missed: Receiver<Missed>,
+    pub(super) clock: DatabaseClock,
     pub(super) found: Sender<Found>,
 }
 
@@ -64,6 +66,7 @@ impl Reader {
     /// One search. True if it found rows.
     async fn search(&mut self) -> Result<bool> {
         let found = self.finder.find(&self.cursor, self.bounds.rows, self.bounds.bytes).await?;
+        self.clock.set(found.clock);
         self.cursor = found.cursor.clone();
         let any = !found.entries.is_empty();
         if any {

@@ -1,23 +1,27 @@
 //! Brings a stream that is not where it should be back into step: look, decide, replay the log, go
 //! live. The same for a crash, a backlog, and any loss.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::appender::Appender;
 use super::decide::{Finding, Verdict, decide};
-use super::progress::{Mode, Outgoing};
+use super::progress::{Mode, Outgoing, Progress};
 use super::replay::{self, Chunk};
-use super::report;
 use super::sealer::Note;
 use super::work::{Refused, Report, Ticket};
+use super::{audit, report};
+use crate::error::{Kind, Target};
 use crate::failpoint::failpoint;
 use crate::outbox::{Reached, State, StateChange};
 use crate::position::Position;
 use crate::retry::Waits;
 use crate::stream::Place;
+use crate::telemetry::Cause;
 
 /// Streams replayed at once.
 const REPLAYS: usize = 4;
@@ -31,37 +35,85 @@ impl Appender {
         }
         let mut losses = report::Losses::new(fresh);
         for (stream, place) in found {
-            self.examine_into(&stream, place, &mut losses);
+            match self.streams.get(&stream).is_some_and(Progress::is_paused) {
+                true => report::paused(&stream),
+                false => self.examine_into(&stream, place, &mut losses),
+            }
         }
-        losses.end();
+        losses.end(&self.metrics, &mut self.work.all_told);
     }
 
     /// Asks where streams are, after ceasing to believe what is on its way to them. Only a place
     /// that was asked for then can tell a loss: any other may be older than what is confirmed.
-    pub(super) fn look(&mut self, streams: Vec<Arc<str>>, everything: bool) {
+    pub(super) fn look(&mut self, streams: Vec<Arc<str>>) {
         let mut asked = Vec::with_capacity(streams.len());
         for stream in &streams {
             let Some(progress) = self.streams.get_mut(stream) else { continue };
+            if progress.is_paused() {
+                continue;
+            }
             progress.examine();
             asked.push((stream.clone(), progress.epoch()));
         }
-        let redis = self.redis.clone();
+        let (redis, owner) = (self.redis.clone(), self.owner.clone());
         self.work.tasks.spawn(async move {
             let names: Vec<_> = asked.iter().map(|(stream, _)| stream.clone()).collect();
-            let places = asked.into_iter().zip(redis.positions(&names).await?);
+            let places = redis.positions(&names).await?;
+            // A stream that is gone may have gone with everything else.
+            let gone = places.iter().any(|place| matches!(place, Place::Missing));
+            let fresh = match gone {
+                true => audit::is_fresh(&redis, &owner).await?,
+                false => false,
+            };
+            let places = asked.into_iter().zip(places);
             let places = places.map(|((stream, epoch), place)| (stream, epoch, place)).collect();
-            Ok(Report::Looked { everything, places })
+            Ok(Report::Looked { fresh, places })
         });
     }
 
-    pub(super) fn looked(&mut self, places: Vec<(Arc<str>, u64, Place)>, everything: bool) {
-        let mut losses = report::Losses::new(everything);
+    pub(super) fn looked(&mut self, places: Vec<(Arc<str>, u64, Place)>, fresh: bool) {
+        if fresh {
+            self.emptied();
+        }
+        let mut losses = report::Losses::new(self.work.emptied);
         for (stream, epoch, place) in places {
             if self.streams.get(&stream).is_some_and(|progress| progress.epoch() == epoch) {
                 self.examine_into(&stream, place, &mut losses);
             }
         }
-        losses.end();
+        losses.end(&self.metrics, &mut self.work.all_told);
+    }
+
+    /// Redis has lost its identity: all streams are looked at, and what is lost went with it.
+    pub(super) fn emptied(&mut self) {
+        report::identity_lost();
+        (self.work.emptied, self.work.all_told) = (true, false);
+        self.audit();
+    }
+
+    // ---- somebody holds a stream, or lets it go ----
+
+    pub(super) fn obey(&mut self, paused: HashSet<Arc<str>>) {
+        let mut resumed = Vec::new();
+        for (stream, progress) in &mut self.streams {
+            match (paused.contains(stream), progress.is_paused()) {
+                (true, false) => {
+                    progress.pause();
+                    self.work.refused.remove(stream);
+                    report::paused(stream);
+                }
+                (false, true) => {
+                    progress.resume();
+                    report::resumed(stream);
+                    resumed.push(stream.clone());
+                }
+                _ => {}
+            }
+        }
+        self.paused = paused;
+        if !resumed.is_empty() {
+            self.look(resumed);
+        }
     }
 
     pub(super) fn examine_into(
@@ -125,23 +177,27 @@ impl Appender {
                 self.move_to(stream, &finding.place, floor);
             }
             Verdict::Ahead { at } => {
-                let sealed = progress.sealed();
-                self.halt(stream, report::ahead(&self.redis.key(stream), at, sealed));
+                let reason = report::ahead(stream, &self.redis.key(stream), at, progress.sealed());
+                self.halt(stream, Cause::Foreign, reason);
             }
             Verdict::Foreign { at } => {
-                self.halt(stream, report::foreign(&self.redis.key(stream), at));
+                let reason = report::foreign(stream, &self.redis.key(stream), at);
+                self.halt(stream, Cause::Foreign, reason);
             }
             Verdict::WrongType { kind } => {
-                self.halt(stream, report::wrong_type(&self.redis.key(stream), &kind));
+                let reason = report::wrong_type(stream, &self.redis.key(stream), &kind);
+                self.halt(stream, Cause::WrongType, reason);
             }
         }
     }
 
     /// Does nothing with the stream until a person has acted; audits go on looking at it.
-    fn halt(&mut self, stream: &Arc<str>, reason: String) {
+    fn halt(&mut self, stream: &Arc<str>, cause: Cause, reason: String) {
         let Some(progress) = self.streams.get_mut(stream) else { return };
         progress.hold();
-        self.tell(stream, State::Halted, Some(reason));
+        if self.tell_why(stream, State::Halted, Some(cause), Some(reason)) {
+            self.metrics.found(cause);
+        }
     }
 
     pub(super) fn replay(
@@ -160,10 +216,9 @@ impl Appender {
             self.note(Note::Reached(Reached { stream, after: confirmed, through }));
         }
         if let Some(range) = lost {
-            losses.add(stream, place, range);
+            let sentence = losses.add(stream, place, &range);
             self.note(Note::Lost(stream.clone(), after.n));
-            let reason = "Redis lost entries; they are being put back";
-            self.tell(stream, State::Rebuilding, Some(reason.to_owned()));
+            self.tell(stream, State::Rebuilding, Some(sentence));
         }
         self.work.to_replay.push_back(stream.clone());
     }
@@ -214,11 +269,13 @@ impl Appender {
             return;
         }
         match chunk {
-            Chunk::Reached(last) => {
+            Chunk::Reached(last, created_us) => {
+                let delivered = progress.delivered();
                 progress.arrived(epoch, last);
                 let sealed = progress.sealed();
                 let reached = Reached { stream: stream.clone(), after: from.n, through: last.n };
                 self.note(Note::Reached(reached));
+                self.count(&stream, delivered, last.n, &created_us);
                 self.work.refused.remove(&stream);
                 if last == sealed || self.joined(&stream, last) {
                     self.go_live(&stream);
@@ -229,7 +286,7 @@ impl Appender {
             // Whoever waits in memory follows; if it was too much to keep, the log has it by now.
             Chunk::End if matches!(progress.mode(), Mode::Joining(_)) => self.go_live(&stream),
             Chunk::End => self.again(stream),
-            Chunk::Gone(n) => self.halt(&stream, report::gone(&stream, n)),
+            Chunk::Gone(n) => self.halt(&stream, Cause::RowGone, report::gone(&stream, n)),
             Chunk::Not(answer) => self.not_appended(&stream, answer),
         }
     }
@@ -255,7 +312,7 @@ impl Appender {
         let Some(progress) = self.streams.get_mut(stream) else { return };
         let epoch = progress.epoch();
         for Outgoing { append, mark } in progress.go_live() {
-            let ticket = Ticket { epoch, last: append.last(), mark };
+            let ticket = Ticket::new(epoch, &append, mark);
             self.send(vec![ticket], vec![append]);
         }
         self.work.refused.remove(stream);
@@ -270,6 +327,7 @@ impl Appender {
         let refused = self.work.refused.entry(stream.clone());
         let refused = refused.or_insert_with(|| Refused { at: None, waits: Waits::new() });
         refused.at = Some(Instant::now() + refused.waits.next_wait());
+        self.metrics.failed(&Target::Redis.error(Kind::Busy, why));
         self.tell(stream, State::Full, Some(report::refused(why)));
     }
 
@@ -295,12 +353,42 @@ impl Appender {
 
     /// Tells people the state of a stream, once per change.
     pub(super) fn tell(&mut self, stream: &Arc<str>, state: State, reason: Option<String>) {
-        let Some(progress) = self.streams.get_mut(stream) else { return };
+        self.tell_why(stream, state, None, reason);
+    }
+
+    /// As [`Appender::tell`], with the cause. Returns whether it was a change.
+    fn tell_why(
+        &mut self,
+        stream: &Arc<str>,
+        state: State,
+        cause: Option<Cause>,
+        reason: Option<String>,
+    ) -> bool {
+        let Some(progress) = self.streams.get_mut(stream) else { return false };
         if progress.told.0 == state && (progress.told.1 == reason || state == State::Full) {
-            return;
+            return false;
         }
-        report::state(stream, state.as_str(), reason.as_deref());
+        report::state(stream, state.as_str(), cause, reason.as_deref());
         progress.told = (state, reason.clone());
         self.note(Note::State(StateChange { stream: stream.clone(), state, reason }));
+        true
+    }
+
+    /// Counts entries that have arrived up to number `last`; what was in Redis before, up to number
+    /// `delivered`, was put back.
+    pub(super) fn count(&self, stream: &str, delivered: u64, last: u64, created_us: &[i64]) {
+        let entries = created_us.len() as u64;
+        let new = entries.min(last.saturating_sub(delivered));
+        if new < entries {
+            self.metrics.replayed(stream, entries - new);
+        }
+        if new > 0 {
+            self.metrics.dispatched(stream, new);
+            let now_us = self.clock.now_us();
+            for created_us in &created_us[(entries - new) as usize..] {
+                let age = now_us.saturating_sub(*created_us);
+                self.metrics.delivered_after(Duration::from_micros(age.max(0).unsigned_abs()));
+            }
+        }
     }
 }

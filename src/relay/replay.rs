@@ -12,8 +12,8 @@ use crate::stream::{Append, Appended, Redis};
 /// What came of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// The stream is here now.
-    Reached(Position),
+    /// The stream is here now; when each of the entries appended was inserted, in microseconds.
+    Reached(Position, Vec<i64>),
     /// The log has nothing more.
     End,
     /// The row of this number is no longer in Postgres.
@@ -38,10 +38,10 @@ pub(super) async fn chunk(
     if append.entries.is_empty() {
         return Ok(Chunk::Gone(first_n));
     }
-    let last = append.last();
+    let (last, created_us) = (append.last(), append.created_us());
     let answer = redis.append(std::slice::from_ref(&append)).await?.pop();
     Ok(match answer {
-        Some(Appended::Done) => Chunk::Reached(last),
+        Some(Appended::Done) => Chunk::Reached(last, created_us),
         Some(other) => Chunk::Not(other),
         None => return Err(Error::new(Kind::Internal, "Redis answered nothing")),
     })

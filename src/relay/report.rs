@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::position::Position;
 use crate::stream::Place;
+use crate::telemetry::{Cause, Loss, Metrics};
 
 /// Losses logged stream by stream at a time; the rest are summed up in one line.
 const LINES: usize = 20;
@@ -16,6 +17,7 @@ pub(super) struct Losses {
     everything: bool,
     streams: usize,
     entries: u64,
+    kinds: Vec<Loss>,
 }
 
 impl Losses {
@@ -24,33 +26,40 @@ impl Losses {
         Self { everything, ..Self::default() }
     }
 
-    /// One stream lost this range.
-    pub(super) fn add(&mut self, stream: &str, place: &Place, lost: RangeInclusive<u64>) {
-        let entries = lost.end() - lost.start() + 1;
+    /// One stream lost this range. Returns the sentence for people.
+    pub(super) fn add(
+        &mut self,
+        stream: &str,
+        place: &Place,
+        lost: &RangeInclusive<u64>,
+    ) -> String {
+        let (first, last) = (*lost.start(), *lost.end());
+        let entries = last - first + 1;
         self.streams += 1;
         self.entries += entries;
-        if self.streams > LINES {
-            return;
-        }
         let kind = match place {
-            Place::At(at) if *at != Position::START => "tail",
-            _ if self.everything => "all",
-            _ => "stream",
+            Place::At(at) if *at != Position::START => Loss::Tail,
+            _ if self.everything => Loss::All,
+            _ => Loss::Stream,
         };
-        warn!(
-            stream,
-            kind,
-            first = lost.start(),
-            last = lost.end(),
-            entries,
-            "Redis lost entries {} to {} of stream {stream}; putting them back from Postgres",
-            lost.start(),
-            lost.end(),
+        self.kinds.push(kind);
+        let sentence = format!(
+            "Redis lost entries {first} to {last} of stream {stream}; putting them back from Postgres"
         );
+        if self.streams <= LINES {
+            warn!(stream, kind = kind.as_str(), first, last, entries, "{sentence}");
+        }
+        sentence
     }
 
-    /// All have been told.
-    pub(super) fn end(self) {
+    /// All have been told. Everything is lost once, however many streams there were and however many
+    /// looks it took to see: `all_told` says that it has been counted.
+    pub(super) fn end(self, metrics: &Metrics, all_told: &mut bool) {
+        for kind in self.kinds {
+            if kind != Loss::All || !std::mem::replace(all_told, true) {
+                metrics.lost(kind);
+            }
+        }
         if self.streams > 1 {
             warn!(
                 streams = self.streams,
@@ -78,49 +87,65 @@ pub(super) fn new_life() {
 }
 
 /// A stream's state changed.
-pub(super) fn state(stream: &str, state: &str, reason: Option<&str>) {
+pub(super) fn state(stream: &str, state: &str, cause: Option<Cause>, reason: Option<&str>) {
     match reason {
         Some(reason) if state != "rebuilding" => {
-            warn!(stream, state, "stream {stream} is {state}: {reason}");
+            let cause = cause.map(Cause::as_str);
+            warn!(stream, state, cause, "stream {stream} is {state}: {reason}");
         }
         _ => info!(stream, state, "stream {stream} is {state}"),
     }
 }
 
+/// Somebody holds a stream.
+pub(super) fn paused(stream: &str) {
+    warn!(
+        stream,
+        state = "paused",
+        "stream {stream} is paused: its rows are sealed and wait in Postgres; `outbox-relay resume \
+         {stream}` lets it flow again"
+    );
+}
+
+/// Nobody holds it any more.
+pub(super) fn resumed(stream: &str) {
+    info!(stream, "stream {stream} flows again: it was resumed");
+}
+
 /// Why a stream with somebody else's entry is halted, and what ends it.
-pub(super) fn foreign(key: &str, at: Position) -> String {
+pub(super) fn foreign(stream: &str, key: &str, at: Position) -> String {
     format!(
-        "key {key:?} in Redis ends with entry {at}, which the relay did not write; move what you \
-         need elsewhere and delete the key, then the relay rebuilds the stream from Postgres"
+        "key {key} in Redis ends with entry {at}, which the relay did not write; \
+         `outbox-relay rebuild {stream}` lists what is not ours and fills it again from Postgres"
     )
 }
 
 /// Why a stream that has more than the log is halted, and what ends it.
-pub(super) fn ahead(key: &str, at: Position, sealed: Position) -> String {
+pub(super) fn ahead(stream: &str, key: &str, at: Position, sealed: Position) -> String {
     format!(
-        "key {key:?} in Redis ends with entry {at}, the log with {sealed}: the relay did not write \
-         what is beyond, or Postgres lost its latest commits; move what you need elsewhere and delete \
-         the key, then the relay rebuilds the stream from Postgres"
+        "key {key} in Redis ends with entry {at}, the log with {sealed}: somebody else wrote to it, or \
+         Postgres lost commits; `outbox-relay rebuild {stream}` lists what is not ours and fills it \
+         again from Postgres"
     )
 }
 
 /// Why a stream whose key holds something else is halted, and what ends it.
-pub(super) fn wrong_type(key: &str, kind: &str) -> String {
+pub(super) fn wrong_type(stream: &str, key: &str, kind: &str) -> String {
     format!(
-        "key {key:?} in Redis holds a {kind}, not a stream; rename or delete it, then the relay \
-         rebuilds the stream from Postgres"
+        "key {key} in Redis holds a {kind}, not a stream; rename it to keep it, or replace it with \
+         `outbox-relay rebuild {stream}`"
     )
 }
 
 /// Why a stream whose row is gone is halted.
 pub(super) fn gone(stream: &str, n: u64) -> String {
     format!(
-        "entry {n} of stream {stream} is sealed but its row is no longer in outbox.entry; \
-         restore the row, whose id is in outbox.batch"
+        "entry {n} is sealed but its row is no longer in outbox.entry; restore the row, whose id is in \
+         outbox.batch, or go on without it with `outbox-relay rebuild {stream}`"
     )
 }
 
 /// Why a stream waits for room.
 pub(super) fn refused(why: &str) -> String {
-    format!("Redis takes no writes now ({why}); trying again")
+    format!("Redis takes no writes now ({why}); give it room, the relay tries again by itself")
 }

@@ -11,6 +11,7 @@ use crate::batch::{Batch, Mark};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::outbox::{Found, Log, Reached, Seal, StateChange};
+use crate::telemetry::Metrics;
 
 /// Marks wait this long for a seal that carries them, then they are committed on their own.
 const LINGER: Duration = Duration::from_millis(25);
@@ -39,6 +40,7 @@ pub(super) struct Sealer {
     /// Where sealed batches go; None once reading or appending has ended.
     pub(super) sealed: Option<Sender<Vec<Batch>>>,
     pub(super) notes: UnboundedReceiver<Note>,
+    pub(super) metrics: Metrics,
 }
 
 impl Sealer {
@@ -99,6 +101,7 @@ impl Sealer {
             .await?;
         failpoint("after_seal");
         self.last_seal = seal;
+        self.metrics.sealed(plan.batches.iter().map(|batch| batch.entries.len()).sum());
         if let Some(sealed) = &self.sealed {
             // If appending has ended, the log has them.
             let _ = sealed.send(plan.batches).await;

@@ -3,7 +3,7 @@
 //! Whatever goes wrong with either server ends the session, and the next one begins by reading
 //! where everything is. There is no other recovery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::appender::Appender;
+use super::clock::DatabaseClock;
+use super::health::{Health, Role};
 use super::plan::Heads;
 use super::progress::Progress;
 use super::reader::Reader;
@@ -20,8 +22,9 @@ use super::sealer::Sealer;
 use super::work::Work;
 use super::{Settings, Stop, ahead, keeper};
 use crate::error::{Kind, Result};
-use crate::outbox::{Cursor, Finder, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
-use crate::stream::{Claim, Place, Redis};
+use crate::outbox::{Cursor, Finder, Hold, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
+use crate::stream::{Claim, Owner, Place, Redis};
+use crate::telemetry::Metrics;
 
 /// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
 const AHEAD: usize = 2;
@@ -36,7 +39,7 @@ const STANDBY: Duration = Duration::from_secs(1);
 pub(super) struct Ready {
     lease: Lease,
     redis: Redis,
-    identity: Identity,
+    owner: Owner,
     /// Redis had no identity: it is new, or lost everything.
     fresh: bool,
 }
@@ -47,18 +50,28 @@ pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> 
     let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
     let redis = settings.server.connect().await?;
     redis.refuse_eviction().await?;
-    let fresh = claim(&redis, &identity).await?;
+    let owner = owner(&identity);
+    let fresh = claim(&redis, &owner).await?;
     info!(
         "connected to Postgres at {} and Redis at {}",
         settings.database.name(),
         settings.server.name()
     );
-    Ok(Ready { lease, redis, identity, fresh })
+    Ok(Ready { lease, redis, owner, fresh })
+}
+
+/// Whose the Redis must be.
+pub(super) fn owner(identity: &Identity) -> Owner {
+    Owner {
+        id: identity.outbox.to_string(),
+        system: identity.system.clone(),
+        former: identity.former.clone(),
+    }
 }
 
 /// Makes sure that this Redis is ours; true if it had no identity.
-async fn claim(redis: &Redis, identity: &Identity) -> Result<bool> {
-    match redis.claim(&identity.outbox.to_string(), &identity.system).await {
+async fn claim(redis: &Redis, owner: &Owner) -> Result<bool> {
+    match redis.claim(owner).await {
         // No memory for an identity: an audit makes it later.
         Err(busy) if busy.kind() == Kind::Busy => Ok(true),
         claim => Ok(claim? == Claim::Fresh),
@@ -66,29 +79,36 @@ async fn claim(redis: &Redis, identity: &Identity) -> Result<bool> {
 }
 
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.
-pub(super) async fn lead(settings: &Settings, mut ready: Ready, stop: &Stop) -> Result<()> {
-    let Some(term) = wait_for_lease(&mut ready, stop).await? else { return Ok(()) };
+pub(super) async fn lead(
+    settings: &Settings,
+    mut ready: Ready,
+    health: &Health,
+    stop: &Stop,
+) -> Result<()> {
+    let Some(term) = wait_for_lease(&mut ready, health, stop).await? else { return Ok(()) };
+    health.role(Role::Leader);
     info!(token = term.token, "leading with token {}", term.token);
     let carried = tokio::select! {
-        carried = carry(settings, &ready, term, stop) => carried,
+        carried = carry(settings, &ready, term, health, stop) => carried,
         lost = keeper::keep(&ready.lease, term, settings.lease) => lost,
     };
     carried?;
     ready.lease.release(term).await
 }
 
-async fn wait_for_lease(ready: &mut Ready, stop: &Stop) -> Result<Option<Term>> {
+async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Result<Option<Term>> {
     let mut waited = false;
     loop {
         if let Some(term) = ready.lease.take().await? {
             if waited {
                 // What was true when it connected may be hours old.
-                ready.fresh = claim(&ready.redis, &ready.identity).await?;
+                ready.fresh = claim(&ready.redis, &ready.owner).await?;
             }
             return Ok(Some(term));
         }
         if !waited {
             info!("standing by: another relay holds the lease");
+            health.role(Role::Standby);
             waited = true;
         }
         tokio::select! {
@@ -102,17 +122,25 @@ async fn wait_for_lease(ready: &mut Ready, stop: &Stop) -> Result<Option<Term>> 
 /// The order that carries the guarantee: rows are found, then sealed, and only what is sealed is
 /// appended; what has arrived is marked. Each stage hands on to the next through a channel, and
 /// nothing goes back but the marks.
-async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> Result<()> {
+async fn carry(
+    settings: &Settings,
+    ready: &Ready,
+    term: Term,
+    health: &Health,
+    stop: &Stop,
+) -> Result<()> {
     let database = &settings.database;
     let log = LogReader::new(database.pool(READERS)?);
     let writer = Log::new(database.connect("seal").await?, term).await?;
     // Before the first seal: where is everything?
-    let start = Start::read(&log, &ready.redis, &writer).await?;
+    let start = Start::read(&log, &ready.redis, &writer, health.metrics()).await?;
 
     let (found_in, found_out) = mpsc::channel(AHEAD);
     let (sealed_in, sealed_out) = mpsc::channel(AHEAD);
     let (notes_in, notes_out) = mpsc::unbounded_channel();
     let (missed_in, missed_out) = mpsc::channel(1);
+    let (holds_in, holds_out) = mpsc::channel(1);
+    let (clock, metrics) = (DatabaseClock::new(), health.metrics());
 
     let reader = Reader {
         finder: Finder::new(database.connect("find").await?).await?,
@@ -124,6 +152,7 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         poll: settings.poll,
         bounds: settings.bounds,
         missed: missed_out,
+        clock: clock.clone(),
         found: found_in,
     };
     let sealer = Sealer {
@@ -133,19 +162,26 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
         found: found_out,
         sealed: Some(sealed_in),
         notes: notes_out,
+        metrics: metrics.clone(),
     };
     let appender = Appender {
         redis: ready.redis.clone(),
         log,
         bounds: settings.bounds,
         audit_every: settings.audit,
-        identity: ready.identity.clone(),
+        owner: ready.owner.clone(),
         sealed: sealed_out,
         notes: notes_in,
         streams: start.streams,
         life: ready.redis.life().await?,
+        paused: start.paused,
+        holds: holds_out,
+        clock,
+        health: health.clone(),
+        metrics: metrics.clone(),
         work: Work::default(),
     };
+    let hold = Hold::new(database.connect("holds").await?);
     let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
 
     let stages: [BoxFuture<'_, Result<()>>; 3] = [
@@ -155,7 +191,8 @@ async fn carry(settings: &Settings, ready: &Ready, term: Term, stop: &Stop) -> R
     ];
     tokio::select! {
         worked = together(stages) => worked,
-        failed = keeper::upkeep(upkeep, missed_in) => failed,
+        failed = keeper::upkeep(upkeep, missed_in, metrics) => failed,
+        failed = keeper::holds(hold, holds_in) => failed,
         () = drained(stop, settings.drain) => {
             let drain = settings.drain;
             warn!("not all entries arrived within {drain:?}; the next relay goes on with them");
@@ -192,10 +229,11 @@ struct Start {
     heads: Heads,
     streams: HashMap<Arc<str>, Progress>,
     places: Vec<(Arc<str>, Place)>,
+    paused: HashSet<Arc<str>>,
 }
 
 impl Start {
-    async fn read(log: &LogReader, redis: &Redis, writer: &Log) -> Result<Self> {
+    async fn read(log: &LogReader, redis: &Redis, writer: &Log, metrics: &Metrics) -> Result<Self> {
         let (cursor, last_seal) = log.cursor().await?;
         let mut heads = log.heads().await?;
         let names: Vec<Arc<str>> = heads.iter().map(|head| head.stream.clone()).collect();
@@ -206,7 +244,7 @@ impl Start {
             waiting += head.sealed.n.saturating_sub(at.n);
             if at > head.sealed
                 && let Some(found) =
-                    ahead::phantoms(log, redis, &head.stream, head.sealed, at).await?
+                    ahead::phantoms(log, redis, &head.stream, head.sealed, at, metrics).await?
             {
                 writer.settle_phantoms(&head.stream, at, &found).await?;
                 (head.sealed, head.dispatched) = (at, at.n);
@@ -218,6 +256,11 @@ impl Start {
             "looked at {} streams in Redis",
             heads.len(),
         );
+        let held = heads.iter().filter(|head| head.paused);
+        let paused = held.map(|head| head.stream.clone()).collect();
+        for head in &heads {
+            metrics.knows(&head.stream);
+        }
         Ok(Self {
             cursor,
             last_seal,
@@ -227,10 +270,14 @@ impl Start {
                 .map(|head| {
                     let mut progress = Progress::new(head.sealed, head.dispatched, head.floor);
                     progress.told = head.told;
+                    if head.paused {
+                        progress.pause();
+                    }
                     (head.stream, progress)
                 })
                 .collect(),
             places: names.into_iter().zip(places).collect(),
+            paused,
         })
     }
 }

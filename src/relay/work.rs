@@ -14,7 +14,7 @@ use crate::batch::Mark;
 use crate::error::Result;
 use crate::position::Position;
 use crate::retry::Waits;
-use crate::stream::{Appended, Life, Place};
+use crate::stream::{Append, Appended, Life, Place};
 
 /// One request in flight: which stream, in which epoch, up to where.
 #[derive(Debug)]
@@ -22,6 +22,14 @@ pub(super) struct Ticket {
     pub(super) epoch: u64,
     pub(super) last: Position,
     pub(super) mark: Mark,
+    /// When each entry was inserted, in microseconds.
+    pub(super) created_us: Vec<i64>,
+}
+
+impl Ticket {
+    pub(super) fn new(epoch: u64, append: &Append, mark: Mark) -> Self {
+        Self { epoch, last: append.last(), mark, created_us: append.created_us() }
+    }
 }
 
 pub(super) type Answers = Result<(Vec<Ticket>, Vec<Appended>)>;
@@ -36,7 +44,7 @@ pub(super) enum Report {
     /// A stream moved on to its floor.
     Moved { stream: Arc<str>, epoch: u64, answer: Appended },
     /// Where streams are that were not where they should be.
-    Looked { everything: bool, places: Vec<(Arc<str>, u64, Place)> },
+    Looked { fresh: bool, places: Vec<(Arc<str>, u64, Place)> },
     /// An audit of all streams.
     Audited(Audit),
     /// The life of the server.
@@ -53,6 +61,11 @@ pub(super) struct Work {
     pub(super) to_replay: VecDeque<Arc<str>>,
     pub(super) replaying: usize,
     pub(super) auditing: bool,
+    /// Redis was found without an identity, and an audit of all streams is still due: whatever it
+    /// finds lost went with everything else.
+    pub(super) emptied: bool,
+    /// That everything was lost has been counted.
+    pub(super) all_told: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: HashMap<Arc<str>, Refused>,
 }

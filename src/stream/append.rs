@@ -31,6 +31,11 @@ impl Append {
         let n = self.first_n + self.entries.len() as u64 - 1;
         Position { ms: self.ms.last().copied().unwrap_or_default(), n }
     }
+
+    /// When each entry was inserted, in microseconds since 1970 by the clock of Postgres.
+    pub fn created_us(&self) -> Vec<i64> {
+        self.entries.iter().map(|entry| entry.created_at.as_microsecond()).collect()
+    }
 }
 
 /// What came of an append.

@@ -6,7 +6,10 @@
 use redis::{Value, cmd};
 
 use super::connect::{Redis, code, in_words};
-use crate::error::{Kind, Result, Target};
+use crate::error::{Error, Kind, Result, Target};
+
+/// The key that says whose Redis this is, without the prefix.
+const IDENTITY: &str = "outbox:identity";
 
 /// What came of claiming a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,40 +28,92 @@ pub struct Life {
     evicted_keys: String,
 }
 
+/// The outbox that a Redis should belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Which outbox.
+    pub id: String,
+    /// The Postgres cluster it lives in.
+    pub system: String,
+    /// Clusters it lived in before.
+    pub former: Vec<String>,
+}
+
+/// What the identity key says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// Which outbox; None if there is no such key.
+    pub id: Option<String>,
+    /// The Postgres cluster that it lived in.
+    pub system: Option<String>,
+}
+
 impl Redis {
-    /// Makes sure that this Redis belongs to outbox `id`.
+    /// Makes sure that this Redis belongs to `owner`.
     ///
     /// # Errors
-    /// `Refused` if it belongs to another one; then nothing was changed.
-    pub async fn claim(&self, id: &str, system: &str) -> Result<Claim> {
-        let key = self.key("outbox:identity");
+    /// `Refused` if it belongs to another outbox, or to a copy of this one that lives in another
+    /// cluster; then nothing was changed.
+    pub async fn claim(&self, owner: &Owner) -> Result<Claim> {
         // Read first: a write would be refused by a Redis without memory, also if it changes nothing.
-        if self.refuse_other(id).await? {
-            return Ok(Claim::Ours);
+        let found = self.refuse_other(&owner.id).await?;
+        match found.system {
+            Some(system) if system == owner.system => return Ok(Claim::Ours),
+            Some(system) if !owner.former.contains(&system) => {
+                return Err(self.copied(owner, &system));
+            }
+            _ => {}
         }
-        let fresh: bool = self.identity(cmd("HSETNX").arg(&key).arg("id").arg(id)).await?;
+        let key = self.key(IDENTITY);
+        let fresh: bool = self.identity(cmd("HSETNX").arg(&key).arg("id").arg(&owner.id)).await?;
         if !fresh {
-            return self.refuse_other(id).await.map(|_| Claim::Ours);
+            self.refuse_other(&owner.id).await?;
         }
-        self.command::<Value>(cmd("HSET").arg(&key).arg("system").arg(system)).await?;
-        Ok(Claim::Fresh)
+        self.adopt(owner).await?;
+        Ok(if fresh { Claim::Fresh } else { Claim::Ours })
     }
 
-    /// Refuses a Redis that belongs to another outbox than `id`; false if it belongs to none.
-    /// Changes nothing.
+    /// Writes down in which cluster the outbox lives, whatever was there.
+    ///
+    /// # Errors
+    /// Any error of the connection.
+    pub async fn adopt(&self, owner: &Owner) -> Result<()> {
+        let key = self.key(IDENTITY);
+        self.identity::<Value>(cmd("HSET").arg(&key).arg("system").arg(&owner.system))
+            .await
+            .map(drop)
+    }
+
+    /// Refuses a Redis that belongs to another outbox than `id`. Returns what the identity key says;
+    /// changes nothing.
     ///
     /// # Errors
     /// `Refused` with both.
-    pub async fn refuse_other(&self, id: &str) -> Result<bool> {
-        let key = self.key("outbox:identity");
-        let found: Option<String> = self.identity(cmd("HGET").arg(&key).arg("id")).await?;
-        let belongs = found.is_some();
-        let Some(found) = found.filter(|found| found != id) else { return Ok(belongs) };
+    pub async fn refuse_other(&self, id: &str) -> Result<Claimed> {
+        let key = self.key(IDENTITY);
+        let command = &mut cmd("HMGET");
+        let (found, system) = self.identity(command.arg(&key).arg("id").arg("system")).await?;
+        let claimed = Claimed { id: found, system };
+        let Some(found) = claimed.id.as_deref().filter(|found| *found != id) else {
+            return Ok(claimed);
+        };
         let context = format!(
             "this Redis belongs to outbox {found}, the database is outbox {id}; point REDIS_URL at \
              the right Redis, or set another OUTBOX_PREFIX (the key {key:?} says whose it is)"
         );
         Err(Target::Redis.error(Kind::Refused, context))
+    }
+
+    fn copied(&self, owner: &Owner, system: &str) -> Error {
+        let context = format!(
+            "this Redis was last filled from Postgres cluster {system}, the outbox lives in cluster {}: \
+             two copies of one outbox must not share a Redis; point REDIS_URL at this copy's own Redis, \
+             or, if the other copy is gone for good, run `outbox-relay adopt` (the key {:?} says whose \
+             it is)",
+            owner.system,
+            self.key(IDENTITY)
+        );
+        Target::Redis.error(Kind::Refused, context)
     }
 
     /// Runs a command on the key that says whose Redis this is.
@@ -67,7 +122,7 @@ impl Redis {
             "WRONGTYPE" => {
                 let context = format!(
                     "the key {:?} in Redis is not the relay's own; delete it, or set another OUTBOX_PREFIX",
-                    self.key("outbox:identity")
+                    self.key(IDENTITY)
                 );
                 Target::Redis.error_by(Kind::Refused, context, error)
             }

@@ -21,6 +21,6 @@ mod scan;
 pub use append::{Append, Appended};
 pub use classify::{Class, classify};
 pub use connect::{Redis, Server};
-pub use identity::{Claim, Life};
+pub use identity::{Claim, Claimed, Life, Owner};
 pub use positions::Place;
 pub use scan::StreamEntry;

@@ -69,7 +69,8 @@ pub(crate) fn to_the_end(mut command: Command, bound: Duration) -> Ended {
     let mut given: Vec<_> =
         command.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
     given.push(("PATH".into(), path));
-    command.env_clear().envs(given);
+    // Tests run side by side; the default port is for one relay.
+    command.env_clear().env("OUTBOX_HTTP", "127.0.0.1:0").envs(given);
     command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
     let mut child = command.spawn().unwrap();
     loop {

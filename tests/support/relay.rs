@@ -30,6 +30,7 @@ impl Relay {
             .arg("run")
             .env_clear()
             .envs(std::env::vars().filter(|(k, _)| k == "PATH" || k == "RUST_BACKTRACE"))
+            .env("OUTBOX_HTTP", "127.0.0.1:0")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,9 @@
+-- outbox.survey: what waits, stream by stream, and since when.
+--
+-- Called by:  outbox::survey, every few seconds for metrics, and by `outbox-relay status`.
+-- Locks:      none beyond those of any select.
+-- Returns:    the columns of the view stream_status, and the age of the oldest row that waits.
+select s.stream, s.sealed, s.dispatched, s.acked, s.undispatched, s.oldest_undispatched_at, s.state, s.reason,
+       greatest(0, extract(epoch from clock_timestamp() - s.oldest_undispatched_at))::float8 as oldest_age
+from outbox.stream_status s
+order by s.stream
