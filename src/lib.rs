@@ -29,7 +29,7 @@
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
 //! | [`entry`], [`position`], [`batch`] | the values that travel |
-//! | [`cli`], [`config`], [`telemetry`] | commands, settings, logs |
+//! | [`cli`], [`config`], [`telemetry`], [`text`] | commands, settings; logs, metrics, health; words for people |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
 //! | [`demo`], [`sandbox`] | a shop beside a real relay; private servers for it, tests and benches |
 //!
@@ -47,7 +47,7 @@
 //!    is retried as such.
 //! 6. A mark is a cache of what Redis has, never a licence to delete.
 //! 7. Rows of `outbox.entry` are never updated, and no row anywhere is updated once per batch but
-//!    the batch's own.
+//!    the batch's own. (`outbox.adopt()` is the one exception, by hand, in another cluster.)
 //! 8. What was read from Postgres is sealed only while the connection it was read on is open.
 //! 9. Memory is bounded by batches in flight; what does not fit waits in Postgres, in order.
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
@@ -71,3 +71,4 @@ pub mod retry;
 pub mod sandbox;
 pub mod stream;
 pub mod telemetry;
+pub mod text;

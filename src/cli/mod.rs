@@ -5,16 +5,27 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use self::adopt::AdoptArgs;
 use self::demo::DemoArgs;
+use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
+use self::rebuild::RebuildArgs;
+use self::status::StatusArgs;
+use self::trace::TraceArgs;
 use self::verify::VerifyArgs;
 use crate::config::RunArgs;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{self, LogArgs};
 
+mod adopt;
 mod demo;
+mod hold;
 mod migrate;
+mod print;
+mod rebuild;
 mod run;
+mod status;
+mod trace;
 mod verify;
 
 /// Carries committed rows of a PostgreSQL outbox into Redis streams, and puts back what Redis loses.
@@ -37,6 +48,18 @@ enum Command {
     Migrate(MigrateArgs),
     /// Compare Redis with the log. Exit 0 equal, 1 differences, 2 could not compare
     Verify(VerifyArgs),
+    /// Show what flows, what waits, who leads, and what is halted and why
+    Status(StatusArgs),
+    /// Follow one event: its row, its position, its stream entry, which groups have acknowledged it
+    Trace(TraceArgs),
+    /// Hold one stream: its rows are sealed and wait in Postgres
+    Pause(HoldArgs),
+    /// Let a held stream flow again
+    Resume(HoldArgs),
+    /// List entries that the log does not know, then fill the stream again from the log
+    Rebuild(RebuildArgs),
+    /// Consent to another Postgres cluster, after a restore, a copy or an upgrade in place
+    Adopt(AdoptArgs),
     /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
     Demo(DemoArgs),
 }
@@ -105,6 +128,11 @@ impl Command {
             Self::Run(args) => args.settings().map(drop),
             Self::Migrate(args) => args.check(),
             Self::Verify(args) => args.check(),
+            Self::Status(args) => args.check(),
+            Self::Trace(args) => args.check(),
+            Self::Pause(args) | Self::Resume(args) => args.check(),
+            Self::Rebuild(args) => args.check(),
+            Self::Adopt(args) => args.check(),
             Self::Demo(_) => Ok(()),
         }
     }
@@ -120,6 +148,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(args) => runtime.block_on(run::run(&args)),
         Command::Migrate(args) => runtime.block_on(migrate::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
+        Command::Status(args) => runtime.block_on(status::run(args)),
+        Command::Trace(args) => runtime.block_on(trace::run(args)),
+        Command::Pause(args) => runtime.block_on(hold::run_pause(args)),
+        Command::Resume(args) => runtime.block_on(hold::run_resume(args)),
+        Command::Rebuild(args) => runtime.block_on(rebuild::run(args)),
+        Command::Adopt(args) => runtime.block_on(adopt::run(args)),
         Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
     };
     // Nothing is left to do that is worth waiting for.

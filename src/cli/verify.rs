@@ -1,14 +1,17 @@
 //! `outbox-relay verify`: Redis compared with the log.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::print;
 use crate::config::{DatabaseArgs, RedisArgs, servers};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::relay::operate::{Verified, verify};
+use crate::text::{counted, grouped, shortened};
+
+const NAME: usize = 32;
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
@@ -33,46 +36,49 @@ pub(super) async fn run(args: VerifyArgs) -> Result<ExitCode> {
     let verified = verify(&database, &server, |stream, done, all| {
         if told.elapsed() >= Duration::from_secs(2) {
             told = Instant::now();
-            eprintln!("comparing {stream}: {done} of {all} entries");
+            eprintln!("comparing {stream}: {} of {} entries", grouped(done), grouped(all));
         }
     })
     .await?;
-    let mut out = std::io::stdout().lock();
-    let printed = if args.json {
-        serde_json::to_writer(&mut out, &verified)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
-    } else {
-        print_verified(&mut out, &verified)
-    };
-    printed.map_err(|error| Error::caused_by(Kind::Internal, "cannot print", error))?;
+    match args.json {
+        true => print::json(&verified)?,
+        false => print::text_out(&table(&verified))?,
+    }
     Ok(if verified.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_verified(out: &mut impl std::io::Write, verified: &Verified) -> std::io::Result<()> {
-    writeln!(
-        out,
-        "{:<32} {:>11} {:>9} {:>9} {:>12} {:>9} {:>9}",
+fn table(verified: &Verified) -> String {
+    let mut text = format!(
+        "{:<NAME$} {:>11} {:>9} {:>9} {:>12} {:>9} {:>9}\n",
         "stream", "checked", "missing", "duplicate", "out of order", "altered", "foreign"
-    )?;
+    );
     for s in &verified.streams {
-        writeln!(
-            out,
-            "{:<32} {:>11} {:>9} {:>9} {:>12} {:>9} {:>9}",
-            s.stream, s.checked, s.missing, s.duplicate, s.out_of_order, s.altered, s.foreign
-        )?;
+        text.push_str(&format!(
+            "{:<NAME$} {:>11} {:>9} {:>9} {:>12} {:>9} {:>9}\n",
+            shortened(&s.stream, NAME),
+            grouped(s.checked),
+            grouped(s.missing),
+            grouped(s.duplicate),
+            grouped(s.out_of_order),
+            grouped(s.altered),
+            grouped(s.foreign),
+        ));
     }
     if verified.backlog > 0 {
-        writeln!(
-            out,
-            "{} entries were sealed and not yet known to be in Redis; that is no fault",
-            verified.backlog
-        )?;
+        let sealed = counted(verified.backlog, "entry was", "entries were");
+        text.push_str(&format!(
+            "{sealed} sealed and not yet known to be in Redis; that is no fault\n"
+        ));
     }
-    let checked: u64 = verified.streams.iter().map(|s| s.checked).sum();
-    let streams = verified.streams.len();
-    match verified.ok {
-        true => writeln!(out, "equal: {checked} entries in {streams} streams"),
-        false => writeln!(out, "DIFFERENT: Redis does not hold what the log says"),
-    }
+    let checked = counted(verified.streams.iter().map(|s| s.checked).sum(), "entry", "entries");
+    let streams = counted(verified.streams.len() as u64, "stream", "streams");
+    text.push_str(&match verified.ok {
+        true => format!("equal: {checked} in {streams}\n"),
+        false => {
+            "DIFFERENT: Redis does not hold what the log says; the relay puts back what is missing \
+                  at its end,\n`outbox-relay rebuild STREAM` mends the rest\n"
+                .to_owned()
+        }
+    });
+    text
 }

@@ -58,11 +58,20 @@ impl Redis {
     /// Any error that says nothing about a single append: the connection must be dropped and
     /// positions read again, for it is unknown what was done.
     pub async fn append(&self, appends: &[Append]) -> Result<Vec<Appended>> {
+        self.append_at(appends, |stream| self.key(stream)).await
+    }
+
+    /// As [`Redis::append`], to the keys that `key` gives to streams.
+    pub(super) async fn append_at(
+        &self,
+        appends: &[Append],
+        key: impl Fn(&str) -> String,
+    ) -> Result<Vec<Appended>> {
         // Where SCRIPT FLUSH came between, those that were done already answer "elsewhere" the
         // second time, and the caller decides from there.
         let replies = self
             .run(&self.scripts.append, appends.len(), |command, index| {
-                self.arguments(command, &appends[index]);
+                arguments(command, &appends[index], &key(&appends[index].stream));
             })
             .await?;
         appends.iter().zip(replies).map(|(append, reply)| read(append.last(), reply)).collect()
@@ -78,23 +87,33 @@ impl Redis {
         expected: Position,
         to: Position,
     ) -> Result<Appended> {
+        self.move_at(&self.key(stream), expected, to).await
+    }
+
+    /// As [`Redis::move_to`], of the stream at `key`.
+    pub(super) async fn move_at(
+        &self,
+        key: &str,
+        expected: Position,
+        to: Position,
+    ) -> Result<Appended> {
         let mut replies = self
             .run(&self.scripts.move_to, 1, |command, _| {
-                command.arg(1).arg(self.key(stream)).arg(expected.to_string()).arg(to.to_string());
+                command.arg(1).arg(key).arg(expected.to_string()).arg(to.to_string());
             })
             .await?;
         let none = || Target::Redis.error(Kind::Internal, "Redis answered nothing");
         read(to, replies.pop().ok_or_else(none)?)
     }
+}
 
-    fn arguments(&self, command: &mut Cmd, append: &Append) {
-        command.arg(1).arg(self.key(&append.stream)).arg(append.expected.to_string());
-        for (n, (entry, ms)) in (append.first_n..).zip(append.entries.iter().zip(&append.ms)) {
-            let fields = entry.fields();
-            command.arg(1 + 2 * fields.len()).arg(Position { ms: *ms, n }.to_string());
-            for (name, value) in &fields {
-                command.arg(*name).arg(value);
-            }
+fn arguments(command: &mut Cmd, append: &Append, key: &str) {
+    command.arg(1).arg(key).arg(append.expected.to_string());
+    for (n, (entry, ms)) in (append.first_n..).zip(append.entries.iter().zip(&append.ms)) {
+        let fields = entry.fields();
+        command.arg(1 + 2 * fields.len()).arg(Position { ms: *ms, n }.to_string());
+        for (name, value) in &fields {
+            command.arg(*name).arg(value);
         }
     }
 }

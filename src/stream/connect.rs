@@ -41,6 +41,7 @@ pub(super) struct Scripts {
     pub(super) append: Text,
     pub(super) move_to: Text,
     pub(super) position: Text,
+    pub(super) rebuild: Text,
 }
 
 pub(super) struct Text {
@@ -101,6 +102,7 @@ impl Server {
             append: Text::new(concat!(include_str!("place.lua"), include_str!("append.lua"))),
             move_to: Text::new(concat!(include_str!("place.lua"), include_str!("move.lua"))),
             position: Text::new(concat!(include_str!("place.lua"), include_str!("position.lua"))),
+            rebuild: Text::new(concat!(include_str!("place.lua"), include_str!("rebuild.lua"))),
         };
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");

@@ -9,18 +9,24 @@
 //! | `append` | the next entries of a stream, if it is where we think it is |
 //! | `positions` | where streams are |
 //! | `identity` | which outbox a Redis belongs to, and whether it is still the same life |
+//! | `groups` | consumer groups, and what they have not acknowledged |
+//! | `rebuild` | a stream filled anew beside the old one, then put in its place |
 //! | `scan` | entries of a stream, read back |
 
 mod append;
 mod classify;
 mod connect;
+mod groups;
 mod identity;
 mod positions;
+mod rebuild;
 mod scan;
 
 pub use append::{Append, Appended};
 pub use classify::{Class, classify};
 pub use connect::{Redis, Server};
+pub use groups::{Group, Pending};
 pub use identity::{Claim, Claimed, Life, Owner};
 pub use positions::Place;
+pub use rebuild::{OldEnd, Replaced};
 pub use scan::StreamEntry;

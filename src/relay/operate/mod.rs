@@ -2,8 +2,23 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `status` | what flows, what waits, who leads |
+//! | `trace` | one event: rows, positions, stream entries, groups |
 //! | `verify` | Redis compared with the log |
+//! | `hold` | pause and resume |
+//! | `rebuild` | a stream filled anew from the log |
+//! | `adopt` | consent to another cluster |
 
+mod adopt;
+mod hold;
+mod rebuild;
+mod status;
+mod trace;
 mod verify;
 
+pub use adopt::{Adoption, Found};
+pub use hold::{pause, resume};
+pub use rebuild::{Rebuild, Rebuilt, Stranger};
+pub use status::{LeaderStatus, ServerStatus, Status, StreamLine, status};
+pub use trace::{GroupTrace, Trace, TracedEntry, trace};
 pub use verify::{StreamVerified, Verified, verify};

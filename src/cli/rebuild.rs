@@ -1,0 +1,102 @@
+//! `outbox-relay rebuild`: a stream filled anew from the log, after asking.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::print;
+use crate::config::{DatabaseArgs, RedisArgs, servers};
+use crate::error::Result;
+use crate::relay::operate::{Rebuild, Rebuilt};
+use crate::text::{COLUMNS, counted, shortened};
+
+#[derive(Args, Debug)]
+pub(super) struct RebuildArgs {
+    /// The stream, as rows of outbox.entry name it
+    #[arg(value_name = "STREAM")]
+    stream: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl RebuildArgs {
+    pub(super) fn check(&self) -> Result<()> {
+        servers(&self.database, &self.redis).map(drop)
+    }
+}
+
+/// Exit 0 if it was rebuilt, 1 if nobody consented.
+pub(super) async fn run(args: RebuildArgs) -> Result<ExitCode> {
+    let (database, server) = servers(&args.database, &args.redis)?;
+    let stream = args.stream;
+    let progress = print::progress(format!("looking through {stream}"), "entries");
+    let rebuild = Rebuild::look(&database, &server, &stream, progress).await?;
+    print::text_out(&found(&stream, &rebuild))?;
+    if !args.yes && !consents(&stream)? {
+        print::text_out("nothing was changed; --yes consents without being asked\n")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let progress = print::progress(format!("rebuilding {stream}"), "entries");
+    let rebuilt = rebuild.perform(progress).await?;
+    print::text_out(&done(&stream, rebuilt)).map(|()| ExitCode::SUCCESS)
+}
+
+fn found(stream: &str, rebuild: &Rebuild) -> String {
+    if let Some(kind) = rebuild.wrong_type() {
+        return format!(
+            "key of stream {stream} holds a {kind}, not a stream; it will be removed\n"
+        );
+    }
+    let count = rebuild.count();
+    if count == 0 {
+        return format!("the log knows every entry of stream {stream}\n");
+    }
+    let entries = counted(count, "entry", "entries");
+    let mut text = format!(
+        "stream {stream} has {entries} that the log does not know; they will be removed:\n"
+    );
+    for stranger in rebuild.strangers() {
+        let line = format!("  {:<24} {}", stranger.id, stranger.fields);
+        text.push_str(&shortened(&line, COLUMNS));
+        text.push('\n');
+    }
+    let more = count - rebuild.strangers().len() as u64;
+    if more > 0 {
+        text.push_str(&format!("  … and {}\n", counted(more, "more", "more")));
+    }
+    text
+}
+
+fn consents(stream: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print::text_out(&format!("Rebuild stream {stream} from the log? [y/N] "))?;
+    let _ = std::io::stdout().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn done(stream: &str, rebuilt: Rebuilt) -> String {
+    let Rebuilt { entries, gone, groups, pending } = rebuilt;
+    let mut text =
+        format!("rebuilt stream {stream}: {} from the log", counted(entries, "entry", "entries"));
+    if groups > 0 {
+        let pending = counted(pending, "entry", "entries");
+        let groups = counted(groups, "group", "groups");
+        text.push_str(&format!("; kept {groups} with {pending} not acknowledged"));
+    }
+    text.push('\n');
+    if gone > 0 {
+        let gone = counted(gone, "sealed entry has", "sealed entries have");
+        text.push_str(&format!("{gone} no row any more and could not be put back\n"));
+    }
+    text
+}

@@ -1,0 +1,143 @@
+//! A stream filled anew beside the old one, then put in its place in one step.
+
+use redis::{Value, cmd};
+
+use super::append::{Append, Appended};
+use super::connect::{Redis, in_words};
+use super::positions::Place;
+use crate::error::{Kind, Result, Target};
+use crate::position::Position;
+
+/// Pending entries carried over per group: more would keep the server from others for long.
+const PENDING: usize = 10_000;
+
+/// What came of putting the copy in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// The stream is what the copy was.
+    Done {
+        /// Groups carried over.
+        groups: u64,
+        /// Their pending entries.
+        pending: u64,
+    },
+    /// The stream went on to this position meanwhile; nothing was changed.
+    Moved(Position),
+}
+
+/// The end of the old stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldEnd {
+    /// Its last position, if what stands there is not ours.
+    pub foreign: Option<Position>,
+    /// Up to here it was ours.
+    pub ours: Position,
+}
+
+impl Redis {
+    /// Removes what an earlier rebuild of `stream` left half done.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the command.
+    pub async fn discard_copy(&self, stream: &str) -> Result<()> {
+        self.command::<Value>(cmd("UNLINK").arg(self.copy_key(stream))).await.map(drop)
+    }
+
+    /// Appends to the copy of the stream what is to be in it.
+    ///
+    /// # Errors
+    /// As [`Redis::append`].
+    pub async fn append_to_copy(&self, append: &Append) -> Result<Appended> {
+        self.append_at(std::slice::from_ref(append), |stream| self.copy_key(stream))
+            .await?
+            .pop()
+            .ok_or_else(|| Target::Redis.error(Kind::Internal, "Redis answered nothing"))
+    }
+
+    /// Makes a copy of a stream that has no entry, so that it can be put in place.
+    ///
+    /// # Errors
+    /// As [`Redis::append`].
+    pub async fn begin_copy(&self, stream: &str) -> Result<()> {
+        let key = self.copy_key(stream);
+        let mut make = cmd("XGROUP");
+        make.arg("CREATE").arg(&key).arg("outbox:rebuild").arg("0").arg("MKSTREAM");
+        self.command::<Value>(&make).await?;
+        let mut unmake = cmd("XGROUP");
+        unmake.arg("DESTROY").arg(&key).arg("outbox:rebuild");
+        self.command::<Value>(&unmake).await.map(drop)
+    }
+
+    /// Makes the copy go on behind `to` if it is at `expected`.
+    ///
+    /// # Errors
+    /// As [`Redis::append`].
+    pub async fn move_copy(
+        &self,
+        stream: &str,
+        expected: Position,
+        to: Position,
+    ) -> Result<Appended> {
+        self.move_at(&self.copy_key(stream), expected, to).await
+    }
+
+    /// Puts the copy in the place of the stream, with the groups of the old one.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the script.
+    pub async fn replace_by_copy(&self, stream: &str, old: &OldEnd) -> Result<Replaced> {
+        let foreign = old.foreign.map(|position| position.to_string()).unwrap_or_default();
+        let replies = self
+            .run(&self.scripts.rebuild, 1, |command, _| {
+                command.arg(2).arg(self.key(stream)).arg(self.copy_key(stream));
+                command.arg(&foreign).arg(old.ours.to_string()).arg(PENDING);
+            })
+            .await?;
+        let odd = || Target::Redis.error(Kind::Internal, "the rebuild script answered oddly");
+        let reply = replies.into_iter().next().ok_or_else(odd)?.map_err(in_words)?;
+        let parts: Vec<String> = redis::from_redis_value(reply).map_err(|_| odd())?;
+        match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["done", groups, pending] => Ok(Replaced::Done {
+                groups: groups.parse().map_err(|_| odd())?,
+                pending: pending.parse().map_err(|_| odd())?,
+            }),
+            ["moved", last] => Ok(Replaced::Moved(last.parse().map_err(|_| odd())?)),
+            _ => Err(odd()),
+        }
+    }
+
+    /// Where the stream is.
+    ///
+    /// # Errors
+    /// As [`Redis::positions`].
+    pub async fn place(&self, stream: &str) -> Result<Place> {
+        let places = self.positions(&[stream.into()]).await?;
+        let none = || Target::Redis.error(Kind::Internal, "Redis answered nothing");
+        places.into_iter().next().ok_or_else(none)
+    }
+
+    /// Key of the copy: in the slot of the stream, for a script may not cross slots in a cluster.
+    fn copy_key(&self, stream: &str) -> String {
+        let key = self.key(stream);
+        match has_tag(&key) {
+            true => self.key(&format!("outbox:rebuild:{stream}")),
+            false => self.key(&format!("outbox:rebuild:{{{key}}}")),
+        }
+    }
+}
+
+/// Whether a part of the key in braces decides its slot.
+fn has_tag(key: &str) -> bool {
+    key.split_once('{').and_then(|(_, rest)| rest.find('}')).is_some_and(|length| length > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_tag;
+
+    #[test]
+    fn a_tag_is_the_first_part_in_braces_and_not_empty() {
+        assert!(has_tag("orders:{0}") && has_tag("{a}b{"));
+        assert!(!has_tag("orders") && !has_tag("a{}b") && !has_tag("a}b{c"));
+    }
+}
