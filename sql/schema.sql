@@ -28,6 +28,83 @@ CREATE SCHEMA outbox;
 COMMENT ON SCHEMA outbox IS 'Transactional outbox: applications insert into outbox.entry, outbox-relay carries each committed row into a Redis stream.';
 
 --
+-- Name: adopt(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.adopt(OUT sealed bigint, OUT restamped bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    here constant text := (select c.system_identifier::text from pg_control_system() c);
+    now_ms constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+    high     bigint;
+    term     bigint;
+    new_seal bigint;
+begin
+    -- Nobody is in the middle of a transaction with entries: every row there is, is committed.
+    lock table outbox.entry in share row exclusive mode;
+    update outbox.identity i
+    set former_systems = array_append(array_remove(i.former_systems, here), i.system_identifier),
+        system_identifier = here
+    where i.system_identifier <> here;
+
+    update outbox.lease l set ended_at = clock_timestamp() where l.ended_at is null returning l.token + 1 into term;
+    insert into outbox.lease (token, holder) values (term, 'adopt');
+    perform setval('outbox.lease_until', 1);
+
+    -- A logical copy brings rows and leaves sequences behind.
+    high := greatest((select coalesce(max(e.id), 0) from outbox.entry e),
+                     coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0));
+    if high > 0 then
+        perform setval('outbox.entry_id_seq', high);
+    end if;
+
+    -- The only update of entries there is: ids that are still to come in this cluster would make old
+    -- rows look new when their turn comes. 3 is the first id that any cluster gives out.
+    update outbox.entry e set xid = '3' where e.xid >= pg_snapshot_xmin(pg_current_snapshot());
+    get diagnostics restamped = row_count;
+
+    new_seal := 1 + coalesce((select max(s.seal) from outbox.seal s), 0);
+    with logged as materialized (
+        select unnest(b.ids) as id from outbox.batch b
+    ), unlogged as materialized (
+        select e.stream, e.id, row_number() over (partition by e.stream order by e.id) as i
+        from outbox.entry e
+        where not exists (select from logged where logged.id = e.id)
+    ), named as (
+        insert into outbox.stream (name)
+        select distinct u.stream from unlogged u
+        on conflict (name) do nothing
+    ), head as (
+        select n.stream, greatest(coalesce(l.last_n, 0), coalesce(s.head_n, 0)) as n,
+               case when coalesce(l.last_n, 0) > coalesce(s.head_n, 0) then l.ms else coalesce(s.head_ms, 0) end as ms
+        from (select distinct u.stream from unlogged u) n
+        left join outbox.stream s on s.name = n.stream
+        left join lateral (
+            select b.last_n, b.ms from outbox.batch b where b.stream = n.stream order by b.last_n desc limit 1
+        ) l on true
+    ), batched as (
+        insert into outbox.batch (seal, stream, first_n, last_n, ms, first_id, last_id, ids)
+        select new_seal, u.stream, h.n + min(u.i), h.n + max(u.i),
+               greatest(h.ms, now_ms), min(u.id), max(u.id), array_agg(u.id order by u.id)
+        from unlogged u join head h on h.stream = u.stream
+        group by u.stream, h.n, h.ms, (u.i - 1) / 1000
+    )
+    select count(*) into sealed from unlogged;
+
+    insert into outbox.seal (seal, token, base, high)
+    values (new_seal, term, pg_current_snapshot(), high);
+end
+$$;
+
+--
+-- Name: FUNCTION adopt(OUT sealed bigint, OUT restamped bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.adopt(OUT sealed bigint, OUT restamped bigint) IS 'Consents to this cluster after a restore, copy or upgrade: seals all rows that the log does not have and begins the search anew. Locks outbox.entry against writers until it commits. Returns how many rows it sealed, and how many carried transaction ids of another cluster.';
+
+--
 -- Name: attach_leaves(bigint, integer); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -149,12 +226,14 @@ begin
     execute format('grant select on all tables in schema outbox to %s', role);
     execute format('grant insert on outbox.seal, outbox.batch, outbox.stream, outbox.phantom, outbox.lease to %s', role);
     execute format('grant update (dispatched_at) on outbox.batch to %s', role);
-    execute format('grant update (head_ms, head_n, floor_ms, floor_n, state, reason) on outbox.stream to %s', role);
+    execute format('grant update (head_ms, head_n, floor_ms, floor_n, state, reason, paused_at, paused_by) '
+                   'on outbox.stream to %s', role);
     execute format('grant update (ended_at) on outbox.lease to %s', role);
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
     execute format('grant select on sequence outbox.entry_id_seq to %s', role);
-    execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries() to %s', role);
+    execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries(), '
+                   'outbox.adopt() to %s', role);
 end
 $$;
 
@@ -371,6 +450,54 @@ ALTER TABLE ONLY outbox.batch ALTER COLUMN ids SET STORAGE EXTERNAL;
 COMMENT ON TABLE outbox.batch IS 'The log: one sealed run of one stream. Entry ids[i] has number first_n + i - 1 and the stream entry ID ms-number.';
 
 --
+-- Name: COLUMN batch.seal; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.seal IS 'The transaction that sealed it.';
+
+--
+-- Name: COLUMN batch.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.stream IS 'The stream.';
+
+--
+-- Name: COLUMN batch.first_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.first_n IS 'Number of its first entry in the stream.';
+
+--
+-- Name: COLUMN batch.last_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.last_n IS 'Number of its last entry in the stream.';
+
+--
+-- Name: COLUMN batch.ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.ms IS 'Milliseconds of all its positions, by the clock of Postgres, never decreasing within a stream.';
+
+--
+-- Name: COLUMN batch.first_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.first_id IS 'The lowest id of its rows.';
+
+--
+-- Name: COLUMN batch.last_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.last_id IS 'The highest id of its rows.';
+
+--
+-- Name: COLUMN batch.ids; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.ids IS 'Ids of its rows in outbox.entry, in order.';
+
+--
 -- Name: COLUMN batch.dispatched_at; Type: COMMENT; Schema: outbox; Owner: -
 --
 
@@ -459,6 +586,18 @@ PARTITION BY RANGE (seal);
 COMMENT ON TABLE outbox.seal IS 'One row per transaction that sealed batches: how far the relay has found rows.';
 
 --
+-- Name: COLUMN seal.seal; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.seal IS 'Number of the transaction: 1, 2, 3 …';
+
+--
+-- Name: COLUMN seal.token; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.token IS 'Which term of leadership sealed it.';
+
+--
 -- Name: COLUMN seal.base; Type: COMMENT; Schema: outbox; Owner: -
 --
 
@@ -471,10 +610,22 @@ COMMENT ON COLUMN outbox.seal.base IS 'Every row that this snapshot shows is sea
 COMMENT ON COLUMN outbox.seal.target IS 'The snapshot being worked through: of the rows it shows and base does not, those with id <= through are sealed. Null when there is none.';
 
 --
+-- Name: COLUMN seal.through; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.through IS 'See target.';
+
+--
 -- Name: COLUMN seal.high; Type: COMMENT; Schema: outbox; Owner: -
 --
 
 COMMENT ON COLUMN outbox.seal.high IS 'Where the search by id begins; a hint that makes it fast, never what makes it right.';
+
+--
+-- Name: COLUMN seal.sealed_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.seal.sealed_at IS 'When.';
 
 --
 -- Name: cursor; Type: VIEW; Schema: outbox; Owner: -
@@ -618,6 +769,7 @@ CREATE TABLE outbox.identity (
     only_row boolean DEFAULT true NOT NULL,
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     system_identifier text NOT NULL,
+    former_systems text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT identity_only_row_check CHECK (only_row)
 );
 
@@ -626,6 +778,30 @@ CREATE TABLE outbox.identity (
 --
 
 COMMENT ON TABLE outbox.identity IS 'Which outbox this is (id, also kept in Redis) and in which Postgres cluster it lives (system_identifier). One row.';
+
+--
+-- Name: COLUMN identity.only_row; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.identity.only_row IS 'Always true: the table has one row.';
+
+--
+-- Name: COLUMN identity.id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.identity.id IS 'Which outbox this is; kept in Redis as well.';
+
+--
+-- Name: COLUMN identity.system_identifier; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.identity.system_identifier IS 'The Postgres cluster it lives in, as pg_control_system() names it.';
+
+--
+-- Name: COLUMN identity.former_systems; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.identity.former_systems IS 'Clusters that this outbox lived in before, as `outbox-relay adopt` left them: a Redis that names one of them is still ours.';
 
 --
 -- Name: leaf; Type: TABLE; Schema: outbox; Owner: -
@@ -647,6 +823,30 @@ CREATE TABLE outbox.leaf (
 COMMENT ON TABLE outbox.leaf IS 'Partitions of entry, seal and batch: name holds lower <= id (or seal) < upper.';
 
 --
+-- Name: COLUMN leaf.tree; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.leaf.tree IS 'Which table it is a partition of.';
+
+--
+-- Name: COLUMN leaf.lower; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.leaf.lower IS 'Its lowest id or seal.';
+
+--
+-- Name: COLUMN leaf.upper; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.leaf.upper IS 'One more than its highest.';
+
+--
+-- Name: COLUMN leaf.name; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.leaf.name IS 'Name of the partition in the schema outbox.';
+
+--
 -- Name: lease; Type: TABLE; Schema: outbox; Owner: -
 --
 
@@ -662,6 +862,30 @@ CREATE TABLE outbox.lease (
 --
 
 COMMENT ON TABLE outbox.lease IS 'Who may seal: the one row without ended_at. Each seal locks that row and names its token, so a relay that was replaced cannot seal.';
+
+--
+-- Name: COLUMN lease.token; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.lease.token IS 'Number of the term; grows by one whenever a relay takes over.';
+
+--
+-- Name: COLUMN lease.holder; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.lease.holder IS 'Host, process and a random part: which relay.';
+
+--
+-- Name: COLUMN lease.taken_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.lease.taken_at IS 'When the term began.';
+
+--
+-- Name: COLUMN lease.ended_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.lease.ended_at IS 'When it was taken over; null for the current one. Its time may have run out: see lease_until.';
 
 --
 -- Name: lease_until; Type: SEQUENCE; Schema: outbox; Owner: -
@@ -695,6 +919,24 @@ CREATE TABLE outbox.migration (
 --
 
 COMMENT ON TABLE outbox.migration IS 'Schema versions applied by `outbox-relay migrate`.';
+
+--
+-- Name: COLUMN migration.version; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.migration.version IS 'Number of the migration: 1, 2, 3 …';
+
+--
+-- Name: COLUMN migration.name; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.migration.name IS 'What it is called in sql/migrations.';
+
+--
+-- Name: COLUMN migration.applied_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.migration.applied_at IS 'When it was applied.';
 
 --
 -- Name: pending; Type: VIEW; Schema: outbox; Owner: -
@@ -737,6 +979,36 @@ CREATE TABLE outbox.phantom (
 COMMENT ON TABLE outbox.phantom IS 'Stream entries whose rows Postgres no longer has: its history was lost after the entry had been appended.';
 
 --
+-- Name: COLUMN phantom.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.phantom.stream IS 'The stream.';
+
+--
+-- Name: COLUMN phantom.entry_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.phantom.entry_id IS 'Its ID in Redis.';
+
+--
+-- Name: COLUMN phantom.event_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.phantom.event_id IS 'Its field "id".';
+
+--
+-- Name: COLUMN phantom.fields; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.phantom.fields IS 'All its fields: what is left of the lost row.';
+
+--
+-- Name: COLUMN phantom.found_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.phantom.found_at IS 'When the relay found it.';
+
+--
 -- Name: scrub; Type: TABLE; Schema: outbox; Owner: -
 --
 
@@ -751,6 +1023,18 @@ CREATE TABLE outbox.scrub (
 --
 
 COMMENT ON TABLE outbox.scrub IS 'Every row with id <= proved has been compared with the log; the background scrub goes on from here. One row.';
+
+--
+-- Name: COLUMN scrub.only_row; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.scrub.only_row IS 'Always true: the table has one row.';
+
+--
+-- Name: COLUMN scrub.proved; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.scrub.proved IS 'Rows up to this id have been compared with the log.';
 
 --
 -- Name: seal_0; Type: TABLE; Schema: outbox; Owner: -
@@ -813,6 +1097,8 @@ CREATE TABLE outbox.stream (
     floor_n bigint DEFAULT 0 NOT NULL,
     state text DEFAULT 'active'::text NOT NULL,
     reason text,
+    paused_at timestamp with time zone,
+    paused_by text,
     CONSTRAINT stream_state_check CHECK ((state = ANY (ARRAY['active'::text, 'rebuilding'::text, 'full'::text, 'paused'::text, 'halted'::text])))
 );
 
@@ -823,16 +1109,64 @@ CREATE TABLE outbox.stream (
 COMMENT ON TABLE outbox.stream IS 'Streams that have had an entry sealed. Changed only when the state of a stream changes.';
 
 --
+-- Name: COLUMN stream.name; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.name IS 'The stream, as rows of outbox.entry name it.';
+
+--
+-- Name: COLUMN stream.created_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.created_at IS 'When its first row was sealed.';
+
+--
+-- Name: COLUMN stream.head_ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.head_ms IS 'Milliseconds of the position of head_n.';
+
+--
 -- Name: COLUMN stream.head_n; Type: COMMENT; Schema: outbox; Owner: -
 --
 
 COMMENT ON COLUMN outbox.stream.head_n IS 'Number up to which the stream is settled without the log: entries found in Redis whose rows Postgres lost.';
 
 --
+-- Name: COLUMN stream.floor_ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.floor_ms IS 'Milliseconds of the position of floor_n.';
+
+--
 -- Name: COLUMN stream.floor_n; Type: COMMENT; Schema: outbox; Owner: -
 --
 
 COMMENT ON COLUMN outbox.stream.floor_n IS 'Number up to which every consumer group has acknowledged: what a lost stream need not get back.';
+
+--
+-- Name: COLUMN stream.state; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.state IS 'What the relay last said of it: active, rebuilding, full, halted.';
+
+--
+-- Name: COLUMN stream.reason; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.reason IS 'Why, in one sentence that names the remedy; null while it is active.';
+
+--
+-- Name: COLUMN stream.paused_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.paused_at IS 'Since when `outbox-relay pause` holds the stream: its rows are sealed and wait in Postgres. Null while it flows.';
+
+--
+-- Name: COLUMN stream.paused_by; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.paused_by IS 'Who paused it: user and host of the command.';
 
 --
 -- Name: stream_status; Type: VIEW; Schema: outbox; Owner: -
@@ -852,8 +1186,14 @@ CREATE VIEW outbox.stream_status AS
     NULLIF(s.floor_n, 0) AS acked,
     ((GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) - GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint))) + COALESCE(w.entries, (0)::bigint)) AS undispatched,
     COALESCE(o.created_at, w.oldest) AS oldest_undispatched_at,
-    COALESCE(s.state, 'active'::text) AS state,
-    s.reason
+        CASE
+            WHEN (s.paused_at IS NOT NULL) THEN 'paused'::text
+            ELSE COALESCE(s.state, 'active'::text)
+        END AS state,
+        CASE
+            WHEN (s.paused_at IS NOT NULL) THEN format('paused by %s at %s; `outbox-relay resume %s` lets it flow again'::text, COALESCE(s.paused_by, 'somebody'::text), to_char((s.paused_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'::text), s.name)
+            ELSE s.reason
+        END AS reason
    FROM ((((outbox.stream s
      FULL JOIN waiting w ON ((w.stream = s.name)))
      LEFT JOIN LATERAL ( SELECT b.last_n
@@ -1098,10 +1438,22 @@ ALTER TABLE ONLY outbox.stream
 CREATE INDEX batch_ids ON ONLY outbox.batch USING gist (int8range(first_id, last_id, '[]'::text));
 
 --
+-- Name: INDEX batch_ids; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.batch_ids IS 'By range of ids: the view entry_status and the scrub.';
+
+--
 -- Name: batch_0_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
 --
 
 CREATE INDEX batch_0_int8range_idx ON outbox.batch_0 USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: INDEX batch_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.batch_pkey IS 'By stream and number: replays, heads, marks.';
 
 --
 -- Name: batch_10000000_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
@@ -1116,10 +1468,22 @@ CREATE INDEX batch_10000000_int8range_idx ON outbox.batch_10000000 USING gist (i
 CREATE INDEX batch_net_int8range_idx ON outbox.batch_net USING gist (int8range(first_id, last_id, '[]'::text));
 
 --
+-- Name: INDEX entry_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.entry_pkey IS 'By id: the order in which rows are sealed, and `returning id`.';
+
+--
 -- Name: entry_xid_id; Type: INDEX; Schema: outbox; Owner: -
 --
 
 CREATE INDEX entry_xid_id ON ONLY outbox.entry USING btree (xid, id);
+
+--
+-- Name: INDEX entry_xid_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.entry_xid_id IS 'By transaction: how new rows are found without reading those that are kept.';
 
 --
 -- Name: entry_0_xid_id_idx; Type: INDEX; Schema: outbox; Owner: -
@@ -1144,6 +1508,36 @@ CREATE INDEX entry_net_xid_id_idx ON outbox.entry_net USING btree (xid, id);
 --
 
 CREATE UNIQUE INDEX lease_current ON outbox.lease USING btree ((true)) WHERE (ended_at IS NULL);
+
+--
+-- Name: INDEX lease_current; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.lease_current IS 'At most one term is current.';
+
+--
+-- Name: INDEX seal_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.seal_pkey IS 'By number; the last one says where the search goes on.';
+
+--
+-- Name: stream_paused; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX stream_paused ON outbox.stream USING btree (name) WHERE (paused_at IS NOT NULL);
+
+--
+-- Name: INDEX stream_paused; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.stream_paused IS 'Streams that somebody holds; the relay asks for them every second.';
+
+--
+-- Name: INDEX stream_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.stream_pkey IS 'By name.';
 
 --
 -- Name: batch_0_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
@@ -1242,10 +1636,28 @@ ALTER INDEX outbox.seal_pkey ATTACH PARTITION outbox.seal_net_pkey;
 CREATE TRIGGER refuse_entry BEFORE INSERT ON outbox.entry FOR EACH ROW WHEN (((new.stream !~ '^[A-Za-z0-9][A-Za-z0-9._:{}-]*$'::text) OR (octet_length(new.stream) > 128) OR (new.stream ~~ 'outbox:%'::text) OR (octet_length((new.payload)::text) > 65536) OR (octet_length((new.headers)::text) > 8192) OR (octet_length(new.key) > 1024) OR (octet_length(new.type) > 1024))) EXECUTE FUNCTION outbox.refuse_entry();
 
 --
+-- Name: TRIGGER refuse_entry ON entry; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TRIGGER refuse_entry ON outbox.entry IS 'Refuses a row that breaks a bound, with an error that says what to do. Its function runs for such rows only.';
+
+--
 -- Name: entry wake; Type: TRIGGER; Schema: outbox; Owner: -
 --
 
 CREATE TRIGGER wake AFTER INSERT ON outbox.entry FOR EACH STATEMENT WHEN ((((pg_sequence_last_value('outbox.wake_until'::regclass))::numeric > EXTRACT(epoch FROM clock_timestamp())) AND (COALESCE(current_setting('outbox.wake'::text, true), ''::text) <> 'off'::text))) EXECUTE FUNCTION outbox.wake();
+
+--
+-- Name: TRIGGER wake ON entry; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TRIGGER wake ON outbox.entry IS 'Sends NOTIFY outbox, only while the relay asks for it and the session has not said `set outbox.wake = off`.';
+
+--
+-- Name: FUNCTION adopt(OUT sealed bigint, OUT restamped bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.adopt(OUT sealed bigint, OUT restamped bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION attach_leaves(size bigint, ahead integer); Type: ACL; Schema: outbox; Owner: -

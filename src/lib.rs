@@ -29,7 +29,8 @@
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
 //! | [`entry`], [`position`], [`batch`] | the values that travel |
-//! | [`cli`], [`config`], [`telemetry`], [`text`] | commands, settings; logs, metrics, health; words for people |
+//! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
+//! | [`telemetry`] | logs, metrics, health |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
 //! | [`demo`], [`sandbox`] | a shop beside a real relay; private servers for it, tests and benches |
 //!

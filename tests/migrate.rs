@@ -32,7 +32,7 @@ async fn migrate_makes_the_schema_and_a_second_time_changes_nothing() {
     let name = format!("127.0.0.1:{}/postgres", world.postgres.port());
     let first = migrate(&world, &roles);
     let expected = format!(
-        "{name}: created the schema outbox, version 1\n{name}: role shop may insert entries\n\
+        "{name}: created the schema outbox, version 2\n{name}: role shop may insert entries\n\
          {name}: role relay may run the relay\n"
     );
     assert_eq!(first.out, expected);
@@ -40,7 +40,7 @@ async fn migrate_makes_the_schema_and_a_second_time_changes_nothing() {
     let before = contents::of_postgres(&owner).await;
     assert!(before.contains("outbox.entry_0"), "no leaf was made: {before}");
     let second = migrate(&world, &roles);
-    assert!(second.out.contains("is at version 1, as it should be"), "{second:#?}");
+    assert!(second.out.contains("is at version 2, as it should be"), "{second:#?}");
     migrate(&world, &[]);
     assert_eq!(before, contents::of_postgres(&owner).await);
 }

@@ -7,6 +7,7 @@
 with before as materialized (
     select s.paused_at is not null as was from outbox.stream s where s.name = $1
 ), freed as (
-    update outbox.stream s set paused_at = null, paused_by = null where s.name = $1 and s.paused_at is not null
+    update outbox.stream s set paused_at = null, paused_by = null
+    where s.name = $1 and s.paused_at is not null
 )
 select was from before

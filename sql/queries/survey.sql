@@ -4,6 +4,9 @@
 -- Locks:      none beyond those of any select.
 -- Returns:    the columns of the view stream_status, and the age of the oldest row that waits.
 select s.stream, s.sealed, s.dispatched, s.acked, s.undispatched, s.oldest_undispatched_at, s.state, s.reason,
-       greatest(0, extract(epoch from clock_timestamp() - s.oldest_undispatched_at))::float8 as oldest_age
+       -- GREATEST alone would make a null 0.
+       case when s.oldest_undispatched_at is not null then
+           greatest(0, extract(epoch from clock_timestamp() - s.oldest_undispatched_at))
+       end::float8 as oldest_age
 from outbox.stream_status s
 order by s.stream

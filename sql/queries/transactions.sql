@@ -5,7 +5,8 @@
 -- Returns:    its age in seconds as far as this role may see it, and the oldest id in progress, null if
 --             none is. Without pg_read_all_stats a role sees begins of its own sessions only, so the
 --             caller also watches for how long the same id stays the oldest.
-select (select greatest(0, extract(epoch from clock_timestamp() - min(begun)))::float8
+select (select case when count(begun) > 0
+                    then greatest(0, extract(epoch from clock_timestamp() - min(begun))) end::float8
         from (select a.xact_start as begun from pg_stat_activity a
               where a.datname = current_database() and a.pid <> pg_backend_pid()
                 and a.application_name not like 'outbox-relay %'

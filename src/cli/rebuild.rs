@@ -58,9 +58,8 @@ fn found(stream: &str, rebuild: &Rebuild) -> String {
         return format!("the log knows every entry of stream {stream}\n");
     }
     let entries = counted(count, "entry", "entries");
-    let mut text = format!(
-        "stream {stream} has {entries} that the log does not know; they will be removed:\n"
-    );
+    let mut text =
+        format!("stream {stream} has {entries} that the log does not know, to be removed:\n");
     for stranger in rebuild.strangers() {
         let line = format!("  {:<24} {}", stranger.id, stranger.fields);
         text.push_str(&shortened(&line, COLUMNS));

@@ -35,7 +35,7 @@ impl StatusArgs {
     }
 }
 
-/// Exit 0 if both servers could be asked, whatever they said.
+/// Exit 0 if both servers could be asked, whatever they said; 1 if not.
 pub(super) async fn run(args: StatusArgs) -> Result<ExitCode> {
     let (database, server) = servers(&args.database, &args.redis)?;
     let status = status(&database, &server).await;
@@ -43,7 +43,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode> {
         true => print::json(&status)?,
         false => print::text_out(&table(&status, args.all))?,
     }
-    Ok(match status.postgres.answers && status.redis.answers {
+    Ok(match status.postgres.problem.is_none() && status.redis.problem.is_none() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
@@ -53,7 +53,7 @@ fn table(status: &Status, all: bool) -> String {
     let mut text = String::new();
     text.push_str(&server("Postgres", &status.postgres));
     text.push_str(&server("Redis", &status.redis));
-    if status.postgres.answers {
+    if status.postgres.problem.is_none() {
         text.push_str(&format!("{:<10}{}\n", "Leader", leader(status)));
         text.push_str(&format!("{:<10}{}\n", "Waiting", waiting(status)));
         text.push('\n');
@@ -69,7 +69,11 @@ fn table(status: &Status, all: bool) -> String {
 }
 
 fn server(name: &str, server: &ServerStatus) -> String {
-    let answer = if server.answers { "answers" } else { "DOES NOT ANSWER" };
+    let answer = match (server.answers, &server.problem) {
+        (true, None) => "answers",
+        (true, Some(_)) => "CANNOT BE USED",
+        (false, _) => "DOES NOT ANSWER",
+    };
     format!("{name:<10}{:<50}  {answer}\n", server.address)
 }
 

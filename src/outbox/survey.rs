@@ -119,6 +119,16 @@ impl Survey {
         Ok(rows.iter().map(read).collect())
     }
 
+    /// Streams whose last position is ahead of the clock of Postgres, and by how many seconds: the clock
+    /// had been wrong, or has gone back.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn ahead_of_clock(&self) -> Result<Vec<(String, f64)>> {
+        let rows = self.ask(include_str!("../../sql/queries/ahead_of_clock.sql")).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     /// Asks for nothing but an answer.
     ///
     /// # Errors

@@ -193,7 +193,7 @@ impl Appender {
         if audit.fresh {
             self.emptied();
         }
-        let mut losses = report::Losses::new(self.work.emptied);
+        let mut losses = report::Losses::default();
         let mut astray = Vec::new();
         for (asked, place) in audit.places {
             let Some(progress) = self.streams.get(&asked.stream) else { continue };
@@ -206,13 +206,13 @@ impl Appender {
                 self.examine_into(&asked.stream, place, &mut losses);
             } else if !asked.expects(&place, progress.sent()) {
                 astray.push(asked.stream);
+            } else {
+                self.work.looked_at(&asked.stream, audit.begun);
             }
         }
         losses.end(&self.metrics, &mut self.work.all_told);
         if !astray.is_empty() {
             self.look(astray);
-        } else if !audit.fresh {
-            self.work.emptied = false;
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::progress::Progress;
 use crate::error::Result;
 use crate::position::Position;
@@ -18,6 +20,8 @@ pub(super) struct Asked {
 /// What an audit found.
 #[derive(Debug)]
 pub(super) struct Audit {
+    /// When it began.
+    pub(super) begun: Instant,
     /// The identity key was gone.
     pub(super) fresh: bool,
     /// Where each stream is.
@@ -43,10 +47,11 @@ impl Asked {
 
 /// Asks for all streams at once.
 pub(super) async fn audit(redis: &Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
+    let begun = Instant::now();
     let fresh = is_fresh(redis, owner).await?;
     let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
     let places = redis.positions(&streams).await?;
-    Ok(Audit { fresh, places: asked.into_iter().zip(places).collect() })
+    Ok(Audit { begun, fresh, places: asked.into_iter().zip(places).collect() })
 }
 
 /// Whether Redis had no identity; it has one now.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::clock::DatabaseClock;
 use super::pace::{Pace, Step};
 use super::{Bounds, Stop};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::{Armed, Cursor, Finder, Found, Missed, Wake};
 
 /// Reads until it is stopped. Rows that it read and nobody sealed are found again by the next one.
@@ -95,9 +95,8 @@ impl Reader {
             Some(missed) = self.missed.recv() => self.recover(missed).await?,
         }
         match &self.wake {
-            Some(wake) if wake.is_closed() => {
-                Err(Error::new(Kind::Unavailable, "lost the connection to Postgres that listens"))
-            }
+            Some(wake) if wake.is_closed() => Err(Target::Postgres
+                .error(Kind::Unavailable, "lost the connection to Postgres that listens")),
             _ => Ok(()),
         }
     }

@@ -32,8 +32,9 @@ impl Appender {
     pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) {
         if fresh && !found.is_empty() {
             report::identity_lost();
+            self.work.empty(self.streams.keys().cloned().collect());
         }
-        let mut losses = report::Losses::new(fresh);
+        let mut losses = report::Losses::default();
         for (stream, place) in found {
             match self.streams.get(&stream).is_some_and(Progress::is_paused) {
                 true => report::paused(&stream),
@@ -75,7 +76,7 @@ impl Appender {
         if fresh {
             self.emptied();
         }
-        let mut losses = report::Losses::new(self.work.emptied);
+        let mut losses = report::Losses::default();
         for (stream, epoch, place) in places {
             if self.streams.get(&stream).is_some_and(|progress| progress.epoch() == epoch) {
                 self.examine_into(&stream, place, &mut losses);
@@ -87,7 +88,7 @@ impl Appender {
     /// Redis has lost its identity: all streams are looked at, and what is lost went with it.
     pub(super) fn emptied(&mut self) {
         report::identity_lost();
-        (self.work.emptied, self.work.all_told) = (true, false);
+        self.work.empty(self.streams.keys().cloned().collect());
         self.audit();
     }
 
@@ -176,11 +177,7 @@ impl Appender {
                 self.replay(stream, &finding.place, floor, lost, losses);
                 self.move_to(stream, &finding.place, floor);
             }
-            Verdict::Ahead { at } => {
-                let reason = report::ahead(stream, &self.redis.key(stream), at, progress.sealed());
-                self.halt(stream, Cause::Foreign, reason);
-            }
-            Verdict::Foreign { at } => {
+            Verdict::Ahead { at } | Verdict::Foreign { at } => {
                 let reason = report::foreign(stream, &self.redis.key(stream), at);
                 self.halt(stream, Cause::Foreign, reason);
             }
@@ -195,7 +192,8 @@ impl Appender {
     fn halt(&mut self, stream: &Arc<str>, cause: Cause, reason: String) {
         let Some(progress) = self.streams.get_mut(stream) else { return };
         progress.hold();
-        if self.tell_why(stream, State::Halted, Some(cause), Some(reason)) {
+        let was_halted = progress.told.0 == State::Halted;
+        if self.tell_why(stream, State::Halted, Some(cause), Some(reason)) && !was_halted {
             self.metrics.found(cause);
         }
     }
@@ -216,7 +214,8 @@ impl Appender {
             self.note(Note::Reached(Reached { stream, after: confirmed, through }));
         }
         if let Some(range) = lost {
-            let sentence = losses.add(stream, place, &range);
+            let everything = self.work.looked_at(stream, Instant::now());
+            let sentence = losses.add(stream, place, everything, &range);
             self.note(Note::Lost(stream.clone(), after.n));
             self.tell(stream, State::Rebuilding, Some(sentence));
         }

@@ -14,23 +14,18 @@ const LINES: usize = 20;
 /// Losses found at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    everything: bool,
     streams: usize,
     entries: u64,
     kinds: Vec<Loss>,
 }
 
 impl Losses {
-    /// Losses found by one look; `everything` if even the identity key was gone.
-    pub(super) fn new(everything: bool) -> Self {
-        Self { everything, ..Self::default() }
-    }
-
-    /// One stream lost this range. Returns the sentence for people.
+    /// One stream lost this range, or, if `everything` went, all did. Returns the sentence for people.
     pub(super) fn add(
         &mut self,
         stream: &str,
         place: &Place,
+        everything: bool,
         lost: &RangeInclusive<u64>,
     ) -> String {
         let (first, last) = (*lost.start(), *lost.end());
@@ -39,7 +34,7 @@ impl Losses {
         self.entries += entries;
         let kind = match place {
             Place::At(at) if *at != Position::START => Loss::Tail,
-            _ if self.everything => Loss::All,
+            _ if everything => Loss::All,
             _ => Loss::Stream,
         };
         self.kinds.push(kind);
@@ -115,17 +110,8 @@ pub(super) fn resumed(stream: &str) {
 /// Why a stream with somebody else's entry is halted, and what ends it.
 pub(super) fn foreign(stream: &str, key: &str, at: Position) -> String {
     format!(
-        "key {key} in Redis ends with entry {at}, which the relay did not write; \
+        "key {key} in Redis ends with entry {at}, which the relay did not write, or whose row Postgres lost; \
          `outbox-relay rebuild {stream}` lists what is not ours and fills it again from Postgres"
-    )
-}
-
-/// Why a stream that has more than the log is halted, and what ends it.
-pub(super) fn ahead(stream: &str, key: &str, at: Position, sealed: Position) -> String {
-    format!(
-        "key {key} in Redis ends with entry {at}, the log with {sealed}: somebody else wrote to it, or \
-         Postgres lost commits; `outbox-relay rebuild {stream}` lists what is not ours and fills it \
-         again from Postgres"
     )
 }
 

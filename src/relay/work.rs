@@ -1,6 +1,6 @@
 //! What goes on beside the appender's loop: requests in flight, lookups, replays, audits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -61,13 +61,28 @@ pub(super) struct Work {
     pub(super) to_replay: VecDeque<Arc<str>>,
     pub(super) replaying: usize,
     pub(super) auditing: bool,
-    /// Redis was found without an identity, and an audit of all streams is still due: whatever it
-    /// finds lost went with everything else.
-    pub(super) emptied: bool,
+    /// When Redis was last found without an identity, and the streams not looked at since: what they
+    /// lost went with everything else.
+    pub(super) emptied: Option<(Instant, HashSet<Arc<str>>)>,
     /// That everything was lost has been counted.
     pub(super) all_told: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: HashMap<Arc<str>, Refused>,
+}
+
+impl Work {
+    /// Redis was found without an identity, and these are the streams it should have.
+    pub(super) fn empty(&mut self, streams: HashSet<Arc<str>>) {
+        self.emptied = Some((Instant::now(), streams));
+        self.all_told = false;
+    }
+
+    /// A stream has been looked at, in a look that began at `asked`. Returns whether what it lost went
+    /// with everything else.
+    pub(super) fn looked_at(&mut self, stream: &Arc<str>, asked: Instant) -> bool {
+        let emptied = self.emptied.as_mut().filter(|(at, _)| *at <= asked);
+        emptied.is_some_and(|(_, streams)| streams.remove(stream))
+    }
 }
 
 /// A stream that Redis refused for now.

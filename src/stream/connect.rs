@@ -106,8 +106,13 @@ impl Server {
         };
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");
-        let greeted = greeting.query_async::<Value>(&mut connection.clone()).await;
-        greeted.map_err(|error| self.connect_error(error))?;
+        match greeting.query_async::<Value>(&mut connection.clone()).await {
+            // A server that takes no writes refuses even this, and can be read all the same.
+            Err(error) if classify(code(&error)) != Class::BackOff => {
+                return Err(self.connect_error(error));
+            }
+            _ => {}
+        }
         Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(scripts) })
     }
 
@@ -189,12 +194,15 @@ impl Redis {
         command.query_async(&mut self.connection()).await.map_err(in_words)
     }
 
-    /// Waits until the server has answered something trivial.
+    /// Waits until the server has answered something trivial, be it that it takes no writes now.
     ///
     /// # Errors
     /// Any error of the connection.
     pub async fn ping(&self) -> Result<()> {
-        self.command::<Value>(&redis::cmd("PING")).await.map(|_| ())
+        match self.command::<Value>(&redis::cmd("PING")).await {
+            Err(error) if error.kind() != Kind::Busy => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

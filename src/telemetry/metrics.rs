@@ -31,7 +31,7 @@ const COUNTERS: [(&str, &str); 4] = [
     (REPLAYED, "Entries put back into Redis after it had lost them, by stream."),
     (
         LOSSES,
-        "Times that Redis was found to have lost data: all of it, one stream, the tail of a stream, or groups.",
+        "Losses found in Redis: of everything, of one stream, of the tail of a stream, of groups.",
     ),
     (ERRORS, "Errors, by the server they are about and by kind; each is also one line in the log."),
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::outbox::{Database, Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};
 use crate::stream::Server;
 use crate::text::{age, counted};
@@ -43,7 +43,7 @@ pub struct ServerStatus {
     pub address: String,
     /// It answers.
     pub answers: bool,
-    /// Why not.
+    /// Why it does not, or why it cannot be used although it does.
     pub problem: Option<String>,
 }
 
@@ -94,15 +94,12 @@ pub async fn status(database: &Database, server: &Server) -> Status {
     let streams: Vec<StreamLine> = answer.streams.into_iter().map(StreamLine::from).collect();
     let leader = answer.leadership.filter(|term| !term.holder.is_empty()).map(LeaderStatus::from);
     let mut problems = Vec::new();
-    for (name, server) in [("Postgres", &postgres), ("Redis", &redis)] {
-        if let Some(problem) = &server.problem {
-            problems.push(format!("{name} does not answer: {problem}"));
-        }
-    }
-    if postgres.answers {
+    problems.extend([&postgres, &redis].into_iter().filter_map(|server| server.problem.clone()));
+    if postgres.problem.is_none() {
         problems.extend(leader_problem(leader.as_ref()));
         problems.extend(answer.phantoms.iter().map(phantom_problem));
         problems.extend(transaction_problem(&answer.transaction));
+        problems.extend(answer.ahead.iter().map(|(stream, ahead)| clock_problem(stream, *ahead)));
     }
     let flows = streams.iter().all(|line| line.state == "active");
     let oldest = streams.iter().filter_map(|line| line.oldest_undispatched_age_seconds);
@@ -125,6 +122,7 @@ struct Answer {
     leadership: Option<Leadership>,
     transaction: OldestTransaction,
     phantoms: Vec<Phantoms>,
+    ahead: Vec<(String, f64)>,
 }
 
 async fn ask(database: &Database) -> Result<Answer> {
@@ -134,6 +132,7 @@ async fn ask(database: &Database) -> Result<Answer> {
         leadership: survey.leadership().await?,
         transaction: survey.oldest_transaction().await?,
         phantoms: survey.phantoms().await?,
+        ahead: survey.ahead_of_clock().await?,
     })
 }
 
@@ -147,8 +146,9 @@ async fn ask_redis(database: &Database, server: &Server) -> Result<()> {
 }
 
 fn server_status(address: String, answer: Result<(), &crate::error::Error>) -> ServerStatus {
-    let problem = answer.err().map(ToString::to_string);
-    ServerStatus { address, answers: problem.is_none(), problem }
+    let error = answer.err();
+    let answers = error.is_none_or(|error| error.kind() != Kind::Unavailable);
+    ServerStatus { address, answers, problem: error.map(ToString::to_string) }
 }
 
 fn leader_problem(leader: Option<&LeaderStatus>) -> Option<String> {
@@ -182,6 +182,14 @@ fn transaction_problem(transaction: &OldestTransaction) -> Option<String> {
             age(open)
         )
     })
+}
+
+fn clock_problem(stream: &str, ahead: f64) -> String {
+    format!(
+        "stream {stream}: its last ID is {} ahead of the clock of Postgres, which had been wrong or has \
+         gone back; new IDs keep that time until the clock gets there, their order is right",
+        age(Duration::from_secs_f64(ahead))
+    )
 }
 
 impl From<Leadership> for LeaderStatus {
