@@ -10,9 +10,10 @@ use std::os::unix::process::CommandExt as _;
 use crate::support::relay::program;
 
 /// Starts the demo in a process group of its own, with its files in `folder`.
-fn start(folder: &Path) -> Child {
+fn start(folder: &Path, more: &[&str]) -> Child {
     Command::new(program())
         .args(["demo", "--seconds", "6"])
+        .args(more)
         .env("TMPDIR", folder)
         .process_group(0)
         .stdout(Stdio::piped())
@@ -55,11 +56,29 @@ fn said(output: &Output) -> String {
 #[test]
 fn the_demo_loses_redis_and_the_relay_and_nothing_else() {
     let folder = folder();
-    let output = start(folder.path()).wait_with_output().unwrap();
+    let output = start(folder.path(), &[]).wait_with_output().unwrap();
     let text = said(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("Nothing lost, nothing twice, nothing out of order."), "{text}");
-    assert!(text.contains("Redis is killed (SIGKILL)"), "{text}");
+    for told in [
+        "relay-1 leads and delivers; relay-2 stands by",
+        "Redis is killed (SIGKILL); all ",
+        "Redis is back, empty",
+        "relay-1, the leader, is killed (SIGKILL)",
+        "relay-2 has taken over",
+        "relay-1 is started again and stands by",
+        "Redis is back, from the older snapshot",
+        "put back: the same ",
+        "Nothing lost, nothing twice, nothing out of order.",
+    ] {
+        assert!(text.contains(told), "no {told:?} in {text}");
+    }
+    assert!(!text.contains('\x1b'), "a pipe gets plain lines: {text}");
+    let (_, last) = text.split_once("Next:").unwrap();
+    assert_eq!(
+        last.matches("\n  ").count() - last.matches("\n      ").count(),
+        3,
+        "three commands: {last}"
+    );
     nothing_left(folder.path());
 }
 
@@ -67,13 +86,76 @@ fn the_demo_loses_redis_and_the_relay_and_nothing_else() {
 fn the_demo_leaves_nothing_behind_after_ctrl_c() {
     use std::io::BufRead as _;
     let folder = folder();
-    let mut demo = start(folder.path());
+    let mut demo = start(folder.path(), &[]);
     let mut lines = std::io::BufReader::new(demo.stdout.take().unwrap()).lines();
-    let started = lines.any(|line| line.unwrap().contains("the relay delivers"));
+    let started = lines.any(|line| line.unwrap().contains("stands by"));
     assert!(started, "it ended before it began");
     kill_process_group(Pid::from_child(&demo), Signal::INT).unwrap();
     lines.for_each(drop);
     let status = demo.wait().unwrap();
     assert_eq!(status.code(), Some(130));
+    nothing_left(folder.path());
+}
+
+#[test]
+fn kept_servers_can_be_reached_as_it_says_until_ctrl_c() {
+    use std::io::BufRead as _;
+    let folder = folder();
+    let mut demo = start(folder.path(), &["--keep"]);
+    let mut lines = std::io::BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        let last = line.contains("Ctrl-C stops and removes everything");
+        said.push(line);
+        if last {
+            break;
+        }
+    }
+    let exported = |name: &str| {
+        let start = format!("export {name}=");
+        let line = said.iter().find_map(|line| line.trim().strip_prefix(&start)).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("no {start} in {said:#?}"))
+    };
+    let (database, redis) = (exported("DATABASE_URL"), exported("REDIS_URL"));
+    let variables = [("DATABASE_URL", database.as_str()), ("REDIS_URL", redis.as_str())];
+    let next: Vec<&str> = said
+        .iter()
+        .skip_while(|line| *line != "Next:")
+        .filter_map(|line| {
+            line.strip_prefix("  ")?.split_once(" ").filter(|(p, _)| p.contains("outbox-relay"))
+        })
+        .map(|(_, words)| words)
+        .collect();
+    assert_eq!(next.len(), 3, "{said:#?}");
+    for words in next {
+        let words: Vec<&str> = words.split(' ').collect();
+        let ended = crate::support::command::command(&words, &variables);
+        assert_eq!(ended.code, Some(0), "{words:?}: {ended:#?}");
+    }
+    assert!(said.iter().any(|line| line.trim().starts_with("curl http://")), "{said:#?}");
+    kill_process_group(Pid::from_child(&demo), Signal::INT).unwrap();
+    lines.for_each(drop);
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    nothing_left(folder.path());
+}
+
+#[test]
+fn a_terminal_gets_a_live_view() {
+    let folder = folder();
+    let line = format!("{} demo --seconds 6", program().display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TMPDIR", folder.path()).env("TERM", "xterm");
+    let output = match command.stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED: no pseudo terminal without the program `script`: {error}");
+            return;
+        }
+    };
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("\x1b[") && text.contains("entries in Redis"), "no live view: {text}");
+    assert!(text.contains("Nothing lost, nothing twice, nothing out of order."), "{text}");
     nothing_left(folder.path());
 }

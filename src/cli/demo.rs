@@ -1,4 +1,4 @@
-//! `outbox-relay demo`: a shop beside a real relay.
+//! `outbox-relay demo`: a shop beside two real relays.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use crate::demo::{self, DemoOptions};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// How long the shop is open [5 to 3600]
+    /// How long the shop is open; longer where losses take longer [5 to 3600]
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(5..=3600))]
     seconds: u64,
@@ -16,7 +16,7 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
-    /// Leave the servers up at the end, and say how to connect, until Ctrl-C
+    /// Leave servers and relays up at the end, and say how to connect, until Ctrl-C
     #[arg(long)]
     keep: bool,
 }

@@ -3,7 +3,6 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::DemoError;
-use super::narrator::Narrator;
 
 /// Signals that ask us to end.
 pub(super) struct Interruption([Signal; 3]);
@@ -17,13 +16,12 @@ impl Interruption {
     }
 
     /// Returns after the first of them.
-    pub(super) async fn wait(&mut self, narrator: Narrator) {
+    pub(super) async fn wait(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        narrator.say("interrupted: stopping and removing everything");
     }
 }

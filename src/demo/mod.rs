@@ -1,47 +1,58 @@
-//! `outbox-relay demo`: a small shop beside a real relay, with Redis killed in the middle.
+//! `outbox-relay demo`: a small shop beside two real relays, with Redis and the leader killed.
 //!
 //! This is an application, not a part of the relay: it writes business rows and rows of
 //! `outbox.entry` in one transaction, reads the streams with XREADGROUP, and knows nothing else
-//! about the relay, which it runs as a child process. What is true it reads from a journal that
-//! the shop keeps in a file of its own.
+//! about the relays but their logs; they are child processes. What is true it reads from a journal
+//! that the shop keeps in a file of its own.
 
 mod error;
+mod farewell;
 mod interruption;
 mod journal;
 mod losses;
+mod moment;
 mod narrator;
 mod outcome;
 mod progress;
 mod reconcile;
+mod relay_log;
 mod relay_process;
+mod relays;
 mod scene;
 mod shop;
+mod snapshot;
 mod stage;
 mod streams;
+mod takeover;
 mod worker;
 mod writer;
 
 use std::time::{Duration, Instant};
 
 pub use self::error::DemoError;
+use self::farewell::Farewell;
 use self::interruption::Interruption;
-use self::narrator::{Narrator, grouped, seconds};
+use self::narrator::{Narrator, seconds};
 pub use self::outcome::DemoOutcome;
 use self::outcome::Table;
 use self::reconcile::Counts;
 use self::scene::Scene;
 use self::stage::Stage;
+use crate::text::grouped;
 
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+const INTERRUPTED: &str = "interrupted: stopping and removing everything";
+
+/// How old the snapshot is from which Redis begins again, at most.
+const SNAPSHOT_AGE: Duration = Duration::from_secs(5);
 
 /// How long and how fast the shop sells.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoOptions {
-    /// How long the shop sells, both losses included; the whole takes a few seconds more.
+    /// How long the shop sells, losses and takeover included; longer where they take longer.
     pub seconds: u64,
     /// Transactions per second, about; each writes one or two rows of `outbox.entry`.
     pub rate: u32,
-    /// Whether the servers stay up at the end until a signal.
+    /// Whether servers and relays stay up at the end until a signal.
     pub keep: bool,
 }
 
@@ -63,34 +74,48 @@ pub async fn run(options: DemoOptions) -> Result<DemoOutcome, DemoError> {
     let mut setting_up = tokio::task::spawn_blocking(Stage::set_up);
     let stage = tokio::select! {
         stage = &mut setting_up => stage,
-        () = interruption.wait(narrator) => {
+        () = interruption.wait() => {
+            narrator.say(INTERRUPTED);
             // A thread cannot be stopped half-way; what it made is dropped here.
             drop(setting_up.await);
             return Err(DemoError::Interrupted);
         }
     };
     let stage = stage.map_err(|e| DemoError::failed("cannot start the servers", &e))??;
-    tokio::select! {
-        outcome = Box::pin(story(options, narrator, stage)) => outcome,
-        () = interruption.wait(narrator) => Err(DemoError::Interrupted),
+    let (mut scene, outcome) = tokio::select! {
+        played = Box::pin(story(options, narrator.clone(), stage)) => played?,
+        () = interruption.wait() => {
+            narrator.say(INTERRUPTED);
+            return Err(DemoError::Interrupted);
+        }
+    };
+    if options.keep {
+        interruption.wait().await;
+        narrator.say("stopping and removing everything");
+        // Whoever tried things out may have ended one; what is left is killed with the scene.
+        let _ = scene.relays.terminate().await;
     }
+    Ok(outcome)
 }
 
-/// The whole story on one screen. Everything it starts is stopped when it is dropped.
+/// The whole story on one screen. Everything it starts is stopped when the scene is dropped.
 async fn story(
     options: DemoOptions,
     narrator: Narrator,
     stage: Stage,
-) -> Result<DemoOutcome, DemoError> {
+) -> Result<(Scene, DemoOutcome), DemoError> {
     narrator.say(format_args!("{stage}"));
-    let mut scene = Scene::open(options, narrator, stage).await?;
-    let opened = Instant::now();
-    let time = |part: f64| opened + Duration::from_secs(options.seconds).mul_f64(part);
+    let mut scene = Scene::open(options, narrator.clone(), stage).await?;
+    let (opened, open) = (Instant::now(), Duration::from_secs(options.seconds));
+    let time = |part: f64| opened + open.mul_f64(part);
 
-    scene.sell_until(time(0.3)).await?;
-    let rebuild = losses::lose_redis(&mut scene).await?;
-    scene.sell_until(time(0.65)).await?;
-    let takeover = losses::lose_relay(&mut scene).await?;
+    scene.sell_until(time(0.2)).await?;
+    let rebuild = losses::lose_everything(&mut scene).await?;
+    scene.sell_until(time(0.45)).await?;
+    let takeover = takeover::kill_leader(&mut scene).await?;
+    scene.sell_until(time(0.7)).await?;
+    let age = open.mul_f64(0.15).min(SNAPSHOT_AGE);
+    let tail_loss = losses::lose_tail(&mut scene, age).await?;
     scene.sell_until(time(1.0)).await?;
 
     scene.shop.close().await?;
@@ -98,15 +123,24 @@ async fn story(
     narrator.say(format_args!("the shop is closed; it has committed {committed} rows"));
     scene.wait_for_delivery().await?;
     scene.wait_for_workers().await;
-    let drained = scene.relay.terminate(DRAIN_LIMIT).await?;
-    narrator.say(format_args!("SIGTERM: the relay exited with 0 after {}", seconds(drained)));
+    scene.end_progress();
+    if !options.keep {
+        let drained = seconds(scene.relays.terminate().await?);
+        narrator
+            .say(format_args!("SIGTERM: both relays exited with 0, the leader after {drained}"));
+    }
 
+    let verified = scene.verify().await?;
     let (counts, seen_again) = scene.reconcile().await?;
     narrator.say("the shop's journal against XRANGE of both streams:\n");
-    narrator.show(Table { counts: &counts, seen_again, rebuild, takeover });
-    let verified = scene.verify().await?;
+    let tail_rebuild = tail_loss.rebuild;
+    narrator.show(Table { counts: &counts, seen_again, rebuild, tail_rebuild, takeover });
     let total = counts.iter().fold(Counts::default(), |sum, counts| sum + *counts);
     let outcome = DemoOutcome::new(&total, verified);
-    narrator.say(outcome);
-    Ok(outcome)
+    narrator.show(format_args!("{outcome}\n"));
+    narrator.show(match options.keep {
+        true => Farewell::kept(&scene, tail_loss.tail.example()),
+        false => Farewell::removed(),
+    });
+    Ok((scene, outcome))
 }

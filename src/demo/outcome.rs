@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::journal::STREAMS;
-use super::narrator::grouped;
 use super::reconcile::Counts;
+use crate::text::grouped;
 
 /// What the reconciliation found, over all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,10 @@ pub(super) struct Table<'a> {
     pub(super) counts: &'a [Counts; STREAMS.len()],
     /// Entries that workers skipped because they had processed them before.
     pub(super) seen_again: u64,
+    /// After everything was lost.
     pub(super) rebuild: Duration,
+    /// After what followed a snapshot was lost.
+    pub(super) tail_rebuild: Duration,
     pub(super) takeover: Duration,
 }
 
@@ -95,13 +98,13 @@ impl fmt::Display for Table<'_> {
             ("processed by workers", |c| c.processed),
         ];
         let total = self.counts.iter().fold(Counts::default(), |sum, c| sum + *c);
-        write!(f, "  {:<34}", "")?;
+        write!(f, "  {:<36}", "")?;
         for heading in STREAMS.into_iter().chain(["total"]) {
             write!(f, "{heading:>12}")?;
         }
         writeln!(f)?;
         for (name, count) in rows {
-            write!(f, "  {name:<34}")?;
+            write!(f, "  {name:<36}")?;
             for counts in self.counts.iter().chain([&total]) {
                 write!(f, "{:>12}", grouped(count(counts)))?;
             }
@@ -109,12 +112,13 @@ impl fmt::Display for Table<'_> {
         }
         let single = |f: &mut fmt::Formatter<'_>, name: &str, value: String| {
             let width = 12 * (STREAMS.len() + 1);
-            writeln!(f, "  {name:<34}{value:>width$}")
+            writeln!(f, "  {name:<36}{value:>width$}")
         };
         single(f, "seen again by workers, skipped", grouped(self.seen_again))?;
         let seconds = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
-        single(f, "seconds to rebuild Redis", seconds(self.rebuild))?;
-        single(f, "seconds without the killed relay", seconds(self.takeover))
+        single(f, "seconds to rebuild all of Redis", seconds(self.rebuild))?;
+        single(f, "seconds to put back the lost tail", seconds(self.tail_rebuild))?;
+        single(f, "seconds until the standby took over", seconds(self.takeover))
     }
 }
 
@@ -156,6 +160,7 @@ mod tests {
             counts: &counts,
             seen_again: 12,
             rebuild: Duration::from_millis(1_234),
+            tail_rebuild: Duration::from_millis(700),
             takeover: Duration::from_secs(3),
         };
         let text = table.to_string();

@@ -4,14 +4,16 @@ use std::env;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
 use super::error::DemoError;
+use super::relay_log::RelayLog;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOG_LINES: usize = 15;
@@ -21,77 +23,85 @@ const LOG_COLUMNS: usize = 300;
 const FOREIGN_SETTINGS: [&str; 4] =
     ["DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE"];
 
-/// A running relay. Killed and waited for when dropped.
+/// A relay that runs, was killed, or has not started. Killed and waited for when dropped.
 pub(super) struct RelayProcess {
-    child: Child,
+    child: Option<Child>,
     command: Command,
-    log: PathBuf,
+    log: Arc<RelayLog>,
 }
 
 impl RelayProcess {
-    /// Starts `outbox-relay run` with these settings; it writes to the file `log`.
-    pub(super) fn start(settings: &[(&str, &str)], log: &Path) -> Result<Self, DemoError> {
-        let mut command = ourselves(&["run"], settings, log)?;
-        let child = command.spawn().map_err(DemoError::io("cannot start the relay"))?;
-        Ok(Self { child, command, log: log.to_path_buf() })
+    /// What will run `outbox-relay run` with these settings and write to `log`.
+    pub(super) fn new(settings: &[(&str, &str)], log: Arc<RelayLog>) -> Result<Self, DemoError> {
+        let command = ourselves(&["run"], settings, log.path())?;
+        Ok(Self { child: None, command, log })
+    }
+
+    /// Starts it, also again after [`kill`](Self::kill).
+    pub(super) fn start(&mut self) -> Result<(), DemoError> {
+        self.log.begin();
+        let step = format!("cannot start {}", self.log.name());
+        self.child = Some(self.command.spawn().map_err(DemoError::io(step))?);
+        Ok(())
     }
 
     /// Fails when the relay has ended by itself.
     pub(super) fn ensure_running(&mut self) -> Result<(), DemoError> {
         match self.exit_status()? {
             None => Ok(()),
-            Some(status) => Err(self.error(format!("the relay ended by itself ({status})"))),
+            Some(status) => Err(self.error(&format!("ended by itself ({status})"))),
         }
     }
 
     /// SIGKILL; returns when the process is gone.
     pub(super) fn kill(&mut self) -> Result<(), DemoError> {
-        kill_and_wait(&mut self.child).map_err(DemoError::io("cannot kill the relay"))
-    }
-
-    /// Starts it again after [`kill`](Self::kill), with the same settings and log.
-    pub(super) fn start_again(&mut self) -> Result<(), DemoError> {
-        self.child = self.command.spawn().map_err(DemoError::io("cannot start the relay"))?;
-        Ok(())
+        let step = format!("cannot kill {}", self.log.name());
+        self.end().map_err(DemoError::io(step))
     }
 
     /// SIGTERM; returns how long it took to drain and exit with 0.
     pub(super) async fn terminate(&mut self, limit: Duration) -> Result<Duration, DemoError> {
         let begun = Instant::now();
-        kill_process(Pid::from_child(&self.child), Signal::TERM)
-            .map_err(|e| DemoError::failed("cannot stop the relay", &e))?;
+        let Some(child) = &self.child else { return Ok(Duration::ZERO) };
+        kill_process(Pid::from_child(child), Signal::TERM)
+            .map_err(|e| DemoError::failed(format!("cannot stop {}", self.log.name()), &e))?;
         while begun.elapsed() < limit {
             match self.exit_status()? {
                 None => sleep(LOOK_EVERY).await,
                 Some(status) if status.success() => return Ok(begun.elapsed()),
                 Some(status) => {
-                    let what = format!("the relay did not exit with 0 after SIGTERM ({status})");
-                    return Err(self.error(what));
+                    return Err(
+                        self.error(&format!("did not exit with 0 after SIGTERM ({status})"))
+                    );
                 }
             }
         }
-        let what = format!("the relay still runs {} s after SIGTERM", limit.as_secs());
-        Err(self.error(what))
+        Err(self.error(&format!("still runs {} s after SIGTERM", limit.as_secs())))
     }
 
-    /// The relay did `what`, and its log ends with …
-    pub(super) fn error(&self, what: String) -> DemoError {
-        DemoError::Relay { what, log: self.log_tail() }
-    }
-
-    /// The last lines of its log, indented.
-    pub(super) fn log_tail(&self) -> String {
-        tail(&self.log)
+    fn error(&self, what: &str) -> DemoError {
+        let what = format!("{} {what}", self.log.name());
+        DemoError::Relay { what, log: tail(self.log.path()) }
     }
 
     fn exit_status(&mut self) -> Result<Option<ExitStatus>, DemoError> {
-        self.child.try_wait().map_err(DemoError::io("cannot wait for the relay"))
+        let step = format!("cannot wait for {}", self.log.name());
+        let Some(child) = &mut self.child else { return Ok(None) };
+        child.try_wait().map_err(DemoError::io(step))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            kill_and_wait(&mut child)?;
+        }
+        self.log.end();
+        Ok(())
     }
 }
 
 impl Drop for RelayProcess {
     fn drop(&mut self) {
-        let _ = kill_and_wait(&mut self.child);
+        let _ = self.end();
     }
 }
 

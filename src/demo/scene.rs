@@ -7,14 +7,17 @@ use tokio::time::sleep;
 use super::DemoOptions;
 use super::error::DemoError;
 use super::journal::{Journal, STREAMS};
-use super::narrator::{Narrator, grouped, seconds};
-use super::progress::Progress;
+use super::narrator::{Narrator, seconds};
+use super::progress::{Progress, Sources};
 use super::reconcile::{Counts, Processed, reconcile};
-use super::relay_process::{self, RelayProcess, run_to_end};
+use super::relay_log::Role;
+use super::relay_process::{self, run_to_end};
+use super::relays::{Relays, Which};
 use super::shop::{self, Shop};
 use super::stage::{self, APP_ROLE, RELAY_ROLE, Stage};
 use super::streams::{Absent, Streams};
 use super::worker::{self, Workers};
+use crate::text::grouped;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -24,10 +27,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Everything that runs, dropped in this order.
 pub(super) struct Scene {
-    _progress: Progress,
+    progress: Option<Progress>,
     pub(super) workers: Workers,
     pub(super) shop: Shop,
-    pub(super) relay: RelayProcess,
+    pub(super) relays: Relays,
     pub(super) streams: Streams,
     pub(super) stage: Stage,
     pub(super) narrator: Narrator,
@@ -42,30 +45,39 @@ impl Scene {
     ) -> Result<Self, DemoError> {
         migrate(&stage).await?;
         narrator.say("`outbox-relay migrate` has made the schema \"outbox\"");
-        let relay = RelayProcess::start(
-            &[
-                ("DATABASE_URL", &stage.relay_url()),
-                ("REDIS_URL", &stage.redis.url()),
-                ("OUTBOX_HTTP", "127.0.0.1:0"),
-                ("OUTBOX_AUDIT", "1s"),
-                ("OUTBOX_LEASE", "3s"),
-            ],
-            &stage.log("relay"),
-        )?;
+        let relays = Relays::new(&stage)?;
         let journal = Journal::create(stage.journal())
             .map_err(DemoError::io("cannot create the shop's journal"))?;
         let shop = Shop::open(stage.shop_url(), journal, options.rate).await?;
         let workers = Workers::start(&stage.redis.url(), &stage.shop_url());
-        let progress = Progress::start(narrator, shop.till(), workers.tally(), stage.redis.url());
+        let sources = Sources {
+            till: shop.till(),
+            tally: workers.tally(),
+            streams: Streams::new(stage.redis.url()),
+            relays: relays.logs(),
+        };
+        let progress = Some(Progress::start(narrator.clone(), sources));
         let streams = Streams::new(stage.redis.url());
-        let mut scene =
-            Self { _progress: progress, workers, shop, relay, streams, stage, narrator };
-        scene.wait_for_growth(0, START_LIMIT).await?;
+        let mut scene = Self { progress, workers, shop, relays, streams, stage, narrator };
         let (writers, workers) = (shop::WRITERS, worker::NAMES.len());
-        narrator.say(format_args!(
-            "the relay delivers; {writers} writers sell, {workers} workers process what they read"
+        scene.narrator.say(format_args!(
+            "the shop opens: {writers} writers sell, {workers} workers process what they read"
         ));
+        scene.start_relays().await?;
         Ok(scene)
+    }
+
+    /// The first leads because it is alone when it starts.
+    async fn start_relays(&mut self) -> Result<(), DemoError> {
+        let (leader, standby) = (Which::FIRST, Which::SECOND);
+        self.relays.start(leader)?;
+        self.wait_for_growth(0, START_LIMIT).await?;
+        self.relays.start(standby)?;
+        let stands_by = |scene: &Self| (scene.relays.role(standby) == Role::StandsBy).then_some(());
+        self.wait_for("the second relay does not stand by", START_LIMIT, stands_by).await?;
+        let (leader, standby) = (leader.name(), standby.name());
+        self.narrator.say(format_args!("{leader} leads and delivers; {standby} stands by"));
+        Ok(())
     }
 
     /// Lets the shop sell, and watches that nothing has ended by itself.
@@ -80,7 +92,7 @@ impl Scene {
     pub(super) async fn look_after(&mut self) -> Result<(), DemoError> {
         sleep(LOOK_EVERY).await;
         self.shop.ensure_open()?;
-        self.relay.ensure_running()
+        self.relays.ensure_running()
     }
 
     /// Waits until Redis has more than `entries`.
@@ -90,13 +102,30 @@ impl Scene {
         limit: Duration,
     ) -> Result<(), DemoError> {
         let deadline = Instant::now() + limit;
-        loop {
-            if self.streams.total().await.is_ok_and(|total| total > entries) {
-                return Ok(());
-            }
+        while !self.streams.total().await.is_ok_and(|total| total > entries) {
             if Instant::now() > deadline {
                 let what = format!("the relay delivered nothing for {} s", limit.as_secs());
-                return Err(self.relay.error(what));
+                return Err(self.relays.error(what));
+            }
+            self.look_after().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `look` finds something; `problem` says what is wrong when it never does.
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        problem: &str,
+        limit: Duration,
+        look: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, DemoError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                return Err(self.relays.error(format!("{problem} after {} s", limit.as_secs())));
             }
             self.look_after().await?;
         }
@@ -112,8 +141,8 @@ impl Scene {
                 for missing in absent.describe() {
                     self.narrator.say(format_args!("MISSING after {limit} s: {missing}"));
                 }
-                self.narrator.say("the relay's log ends with");
-                self.narrator.show(self.relay.log_tail());
+                self.narrator.say("the logs of the relays end with");
+                self.narrator.show(self.relays.log_tails());
                 return Ok(());
             }
             self.look_after().await?;
@@ -137,6 +166,11 @@ impl Scene {
         if let Some(problem) = tally.take_problem().filter(|_| tally.processed() < committed) {
             self.narrator.say(format_args!("the last problem of a worker was: {problem}"));
         }
+    }
+
+    /// Nothing changes any more that would be worth a look.
+    pub(super) fn end_progress(&mut self) {
+        self.progress = None;
     }
 
     /// The counts of each stream, and how many entries the workers skipped.

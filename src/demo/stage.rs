@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -39,6 +39,11 @@ impl Stage {
             redis: Redis::start(RedisOptions::default()).map_err(not_started("Redis"))?,
             folder,
         })
+    }
+
+    /// Where the journal and the logs are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(super) fn journal(&self) -> PathBuf {

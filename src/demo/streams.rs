@@ -39,6 +39,10 @@ impl Streams {
         Self { url, connection: None }
     }
 
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// How many entries each stream has, in the order of [`STREAMS`].
     pub(super) async fn lengths(&mut self) -> RedisResult<[u64; STREAMS.len()]> {
         let mut lengths = [0; STREAMS.len()];
@@ -50,6 +54,14 @@ impl Streams {
 
     pub(super) async fn total(&mut self) -> RedisResult<u64> {
         self.lengths().await.map(|lengths| lengths.iter().sum())
+    }
+
+    /// The ID of the last entry of `stream`; before all others when there is none.
+    pub(super) async fn last_position(&mut self, stream: &str) -> RedisResult<String> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let page: Vec<(String, HashMap<String, String>)> = self.query(&command).await?;
+        Ok(page.into_iter().next().map_or_else(|| "0-0".to_owned(), |(position, _)| position))
     }
 
     /// All entries of `stream` behind the position `after`.
@@ -127,7 +139,12 @@ impl Absent {
 }
 
 pub(super) async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_LIMIT));
+    connect_for(url, ANSWER_LIMIT).await
+}
+
+/// A connection for commands that may take as long as `limit`.
+pub(super) async fn connect_for(url: &str, limit: Duration) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
