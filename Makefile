@@ -9,14 +9,14 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test lint deps
+.PHONY: demo test lint deps languages
 
 demo: deps
 	$(CARGO) build --release
 	target/release/outbox-relay demo
 
 # The fail-points are for tests only; kills at random times run against the release build.
-test: deps
+test: deps languages
 	$(CARGO) test --features failpoints
 	$(CARGO) build --release
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
@@ -26,6 +26,10 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+# Packages of the examples in README.md, below target; a language that is absent is named and skipped.
+languages:
+	sh tests/readme/languages.sh target/tmp/languages
 
 # Private servers are started from these programs; servers that run already are not touched.
 deps:

@@ -19,6 +19,7 @@ mod network;
 mod nights;
 mod operate;
 mod postgres_faults;
+mod readme;
 mod redis_errors;
 mod redis_loss;
 mod support;
