@@ -211,7 +211,7 @@ $$;
 -- Name: FUNCTION grant_application(role regrole); Type: COMMENT; Schema: outbox; Owner: -
 --
 
-COMMENT ON FUNCTION outbox.grant_application(role regrole) IS 'Lets a role insert entries and read back id and event_id, and nothing else.';
+COMMENT ON FUNCTION outbox.grant_application(role regrole) IS 'Lets a role insert entries and read back id and event_id, and nothing else. Locks nothing that is in use.';
 
 --
 -- Name: grant_relay(regrole); Type: FUNCTION; Schema: outbox; Owner: -
@@ -241,7 +241,7 @@ $$;
 -- Name: FUNCTION grant_relay(role regrole); Type: COMMENT; Schema: outbox; Owner: -
 --
 
-COMMENT ON FUNCTION outbox.grant_relay(role regrole) IS 'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing.';
+COMMENT ON FUNCTION outbox.grant_relay(role regrole) IS 'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing. Locks nothing that is in use.';
 
 SET default_tablespace = '';
 
@@ -1504,6 +1504,24 @@ CREATE INDEX entry_10000000_xid_id_idx ON outbox.entry_10000000 USING btree (xid
 CREATE INDEX entry_net_xid_id_idx ON outbox.entry_net USING btree (xid, id);
 
 --
+-- Name: INDEX identity_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.identity_pkey IS 'One row.';
+
+--
+-- Name: INDEX leaf_name_key; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.leaf_name_key IS 'By name.';
+
+--
+-- Name: INDEX leaf_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.leaf_pkey IS 'By table and lowest number.';
+
+--
 -- Name: lease_current; Type: INDEX; Schema: outbox; Owner: -
 --
 
@@ -1514,6 +1532,30 @@ CREATE UNIQUE INDEX lease_current ON outbox.lease USING btree ((true)) WHERE (en
 --
 
 COMMENT ON INDEX outbox.lease_current IS 'At most one term is current.';
+
+--
+-- Name: INDEX lease_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.lease_pkey IS 'By token.';
+
+--
+-- Name: INDEX migration_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.migration_pkey IS 'By version.';
+
+--
+-- Name: INDEX phantom_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.phantom_pkey IS 'By stream and ID.';
+
+--
+-- Name: INDEX scrub_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.scrub_pkey IS 'One row.';
 
 --
 -- Name: INDEX seal_pkey; Type: COMMENT; Schema: outbox; Owner: -

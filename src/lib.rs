@@ -54,8 +54,8 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `outbox::cursor`, `relay::{decide, plan, pace, progress}` do no
-//!     I/O, read no clock and log nothing.
+//! 11. `position`, `entry`, `batch`, `text`, `outbox::cursor`, `relay::{decide, plan, pace, progress}`
+//!     do no I/O, read no clock and log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
 pub mod batch;

@@ -46,6 +46,33 @@ async fn migrate_makes_the_schema_and_a_second_time_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_from_the_first_version_keeps_rows_and_gives_its_relay_the_new_rights() {
+    let (upgraded, fresh) = (bare(), bare());
+    let first = include_str!("../sql/migrations/0001_outbox.sql");
+    upgraded.sql("create role shop login; create role relay login").await;
+    upgraded.sql(first).await;
+    let record = "insert into outbox.migration (version, name) values (1, 'outbox')";
+    let grants = "select outbox.attach_leaves(), outbox.grant_application('shop'), \
+                  outbox.grant_relay('relay')";
+    upgraded.sql(&format!("{record}; {grants}")).await;
+    upgraded.sql("insert into outbox.entry (stream, payload) values ('orders', '1')").await;
+    let told = migrate(&upgraded, &[]);
+    assert!(told.out.contains("upgraded the schema outbox from version 1 to 2"), "{told:#?}");
+    fresh.sql("create role shop login; create role relay login").await;
+    migrate(&fresh, &["--app-role", "shop", "--relay-role", "relay"]);
+    let sql = "select grantee::text || ' ' || table_name || ' ' || column_name || ' ' || privilege_type \
+               from information_schema.column_privileges where table_schema = 'outbox' order by 1";
+    let mut rights = Vec::new();
+    for world in [&upgraded, &fresh] {
+        let rows = world.owner().await.query(sql, &[]).await.unwrap();
+        rights.push(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>());
+    }
+    assert_eq!(rights[0], rights[1], "an upgrade and a new schema give other rights");
+    let _relay = upgraded.relay("relay", &[]);
+    upgraded.holds("orders", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_that_migrate_at_the_same_time_make_one_schema() {
     let world = bare();
     world.sql("create role shop login; create role relay login").await;

@@ -124,6 +124,7 @@ fn pure_files_do_no_io_read_no_clock_and_log_nothing() {
         "relay/pace",
         "relay/progress",
         "outbox/cursor",
+        "text",
     ];
     let banned = [
         "tokio",
@@ -252,15 +253,19 @@ fn flags_of_help() -> Flags {
     let help = command(&["run", "--help"], &[]).out;
     let (mut flags, mut flag) = (Flags::new(), String::new());
     for line in help.lines().map(str::trim) {
+        // Either may be broken to a line of its own.
         let after = |start: &str| {
-            line.strip_prefix(start).map(|rest| rest.trim_end_matches(']').to_owned())
+            let (_, rest) = line.split_once(start)?;
+            Some(rest.split(']').next().unwrap_or_default().to_owned())
         };
         if line.starts_with("--") {
             flag = line.split_whitespace().next().unwrap().to_owned();
             flags.entry(flag.clone()).or_default();
-        } else if let Some(variable) = after("[env: ") {
+        }
+        if let Some(variable) = after("[env: ") {
             flags.get_mut(&flag).unwrap().0 = variable.split('=').next().unwrap().to_owned();
-        } else if let Some(default) = after("[default: ") {
+        }
+        if let Some(default) = after("[default: ") {
             flags.get_mut(&flag).unwrap().1 = default;
         }
     }

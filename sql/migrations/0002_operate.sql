@@ -223,3 +223,14 @@ comment on column outbox.leaf.tree is 'Which table it is a partition of.';
 comment on column outbox.leaf.lower is 'Its lowest id or seal.';
 comment on column outbox.leaf.upper is 'One more than its highest.';
 comment on column outbox.leaf.name is 'Name of the partition in the schema outbox.';
+comment on index outbox.migration_pkey is 'By version.';
+comment on index outbox.identity_pkey is 'One row.';
+comment on index outbox.phantom_pkey is 'By stream and ID.';
+comment on index outbox.scrub_pkey is 'One row.';
+comment on index outbox.lease_pkey is 'By token.';
+comment on index outbox.leaf_pkey is 'By table and lowest number.';
+comment on index outbox.leaf_name_key is 'By name.';
+comment on function outbox.grant_application(regrole) is
+    'Lets a role insert entries and read back id and event_id, and nothing else. Locks nothing that is in use.';
+comment on function outbox.grant_relay(regrole) is
+    'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing. Locks nothing that is in use.';

@@ -73,10 +73,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    if let Err(problem) = telemetry::begin(&cli.log) {
+    if let Err(problems) = telemetry::begin(&cli.log) {
         let rest = cli.command.check().err().map(|error| error.to_string());
         let rest = rest.unwrap_or_else(|| "the configuration is wrong:".to_owned());
-        eprintln!("error: {rest}\n  {problem}");
+        let problems: String = problems.iter().map(|line| format!("\n  {line}")).collect();
+        eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
     let cannot_check = matches!(cli.command, Command::Verify(_));

@@ -1,6 +1,6 @@
 //! Logs, to standard error.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 /// How to log.
@@ -15,7 +15,9 @@ pub struct LogArgs {
         global = true
     )]
     pub filter: String,
-    /// How it is logged
+    /// How it is logged: text or json
+    ///
+    /// Text is for people; json has one object per line, for machines.
     #[arg(
         long = "log-format",
         env = "OUTBOX_LOG_FORMAT",
@@ -23,33 +25,33 @@ pub struct LogArgs {
         default_value = "text",
         global = true
     )]
-    pub format: LogFormat,
-}
-
-/// Form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines, one object per line.
-    Json,
+    pub format: String,
 }
 
 /// Begins to log. Only the first call has an effect.
 ///
 /// # Errors
-/// If the filter cannot be read.
-pub fn begin(args: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::builder()
-        .parse(&args.filter)
-        .map_err(|error| format!("OUTBOX_LOG: {:?} is not a filter: {error}", args.filter))?;
+/// Each setting that cannot be read.
+pub fn begin(args: &LogArgs) -> Result<(), Vec<String>> {
+    let filter = EnvFilter::builder().parse(&args.filter);
+    let mut problems = Vec::new();
+    if let Err(error) = &filter {
+        problems.push(format!("OUTBOX_LOG: {:?} is not a filter: {error}", args.filter));
+    }
+    if !matches!(args.format.as_str(), "text" | "json") {
+        problems.push(format!("OUTBOX_LOG_FORMAT: {:?} is neither text nor json", args.format));
+    }
+    let filter = match filter {
+        Ok(filter) if problems.is_empty() => filter,
+        _ => return Err(problems),
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let begun = match args.format {
-        LogFormat::Text => {
+    let begun = match args.format.as_str() {
+        "text" => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
             builder.with_ansi(ansi).with_target(false).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        _ => builder.json().flatten_event(true).with_target(false).try_init(),
     };
     // A second begin in one process, as in tests, keeps the first.
     drop(begun);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::support::command::{SECRET, command, fails, to_the_end};
 use crate::support::relay::program;
 
-const COMMANDS: [&str; 4] = ["run", "migrate", "verify", "demo"];
+const COMMANDS: [&str; 6] = ["run", "migrate", "verify", "status", "adopt", "demo"];
+/// Commands with a word after their name.
+const WITH_A_WORD: [&str; 4] = ["trace", "pause", "resume", "rebuild"];
 /// Nobody listens on the ports of these; the settings are wrong before that matters.
 const POSTGRES: &str = "postgres://u:hunter2-very-secret@127.0.0.1:1/d";
 const REDIS: &str = "redis://u:hunter2-very-secret@127.0.0.1:1/0";
@@ -18,6 +20,9 @@ fn an_unknown_command_or_option_exits_64_and_is_named() {
     fails(&["--explode"], &[], 64, &["--explode"]);
     for word in COMMANDS {
         fails(&[word, "surplus"], &[("DATABASE_URL", POSTGRES)], 64, &["surplus"]);
+    }
+    for word in WITH_A_WORD {
+        fails(&[word], &[("DATABASE_URL", POSTGRES)], 64, &["required"]);
     }
     let none = command(&[], &[]);
     assert_eq!(none.code, Some(64), "{none:#?}");
@@ -35,7 +40,7 @@ fn a_url_with_a_password_in_the_wrong_place_is_not_repeated() {
 fn help_and_version_exit_0() {
     let all = command(&["--help"], &[("DATABASE_URL", POSTGRES), ("REDIS_URL", REDIS)]);
     assert_eq!(all.code, Some(0), "{all:#?}");
-    for word in COMMANDS {
+    for word in COMMANDS.into_iter().chain(WITH_A_WORD) {
         assert!(all.out.contains(&format!("\n  {word} ")), "no {word} in {}", all.out);
         let help = command(&[word, "--help"], &[("DATABASE_URL", POSTGRES), ("REDIS_URL", REDIS)]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{help:#?}");
@@ -68,7 +73,7 @@ fn a_malformed_postgres_url_exits_64_and_says_how_one_looks() {
     ];
     for url in &urls {
         let variables = [("DATABASE_URL", url.as_str()), ("REDIS_URL", REDIS)];
-        for word in ["run", "verify", "migrate"] {
+        for word in ["run", "verify", "migrate", "status", "adopt"] {
             fails(
                 &[word],
                 &variables,
@@ -94,7 +99,7 @@ fn a_malformed_redis_url_exits_64_and_says_how_one_looks() {
     ];
     for url in &urls {
         let variables = [("DATABASE_URL", POSTGRES), ("REDIS_URL", url.as_str())];
-        for word in ["run", "verify"] {
+        for word in ["run", "verify", "status", "adopt"] {
             fails(&[word], &variables, 64, &["REDIS_URL: ", "redis://user:password@host:6379/0"]);
         }
     }
@@ -115,6 +120,8 @@ fn all_that_is_wrong_is_told_at_once_with_value_and_bound() {
         ("OUTBOX_START", "-1s"),
         ("OUTBOX_BATCH_ROWS", "20001"),
         ("OUTBOX_BATCH_BYTES", "63KiB"),
+        ("OUTBOX_HTTP", "9464"),
+        ("OUTBOX_METRIC_STREAMS", "10001"),
     ];
     let expected = [
         "DATABASE_URL: ",
@@ -128,6 +135,8 @@ fn all_that_is_wrong_is_told_at_once_with_value_and_bound() {
         "OUTBOX_START: \"-1s\" is not a time like",
         "OUTBOX_BATCH_ROWS: \"20001\" is not a number from 1 to 20000",
         "OUTBOX_BATCH_BYTES: \"63KiB\" is not between 64 KiB and",
+        "OUTBOX_HTTP: \"9464\" is not an address with a port like 127.0.0.1:9464",
+        "OUTBOX_METRIC_STREAMS: \"10001\" is not a number from 0 to 10000",
     ];
     fails(&["run"], &variables, 64, &expected);
     let flags = ["run", "--lease", "1ms", "--batch-rows", "0", "--wake", "1"];
@@ -152,7 +161,10 @@ fn how_it_logs_is_told_together_with_the_rest() {
         &["OUTBOX_LOG", "DATABASE_URL", "REDIS_URL"],
     );
     fails(&["migrate"], &[("OUTBOX_LOG", "a=b=c")], 64, &["OUTBOX_LOG", "DATABASE_URL"]);
-    fails(&["run"], &[("OUTBOX_LOG_FORMAT", "xml")], 64, &["log-format", "xml", "text, json"]);
+    let format = [("OUTBOX_LOG_FORMAT", "xml"), ("OUTBOX_LOG", "a=b=c")];
+    let wrong =
+        ["OUTBOX_LOG_FORMAT: \"xml\" is neither text nor json", "OUTBOX_LOG: ", "REDIS_URL"];
+    fails(&["run"], &format, 64, &wrong);
 }
 
 #[test]

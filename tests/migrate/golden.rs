@@ -67,6 +67,25 @@ async fn everything_in_the_schema_says_what_it_is_for() {
           and c.relname not in (select name from outbox.leaf)
           and coalesce(obj_description(c.oid, 'pg_class'), '') = ''
         union all
+        select a.attrelid::regclass || '.' || a.attname
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0
+          and c.relname not in (select name from outbox.leaf) and c.relname not like '%net'
+          and not a.attisdropped and col_description(a.attrelid, a.attnum) is null
+        union all
+        select 'index ' || c.relname from pg_class c join pg_index i on i.indexrelid = c.oid
+        join pg_class t on t.oid = i.indrelid
+        where c.relnamespace = 'outbox'::regnamespace and t.relname not in (select name from outbox.leaf)
+          and t.relname not like '%net' and obj_description(c.oid, 'pg_class') is null
+        union all
+        select 'trigger ' || t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = 'outbox'::regnamespace and t.tgparentid = 0 and not t.tgisinternal
+          and obj_description(t.oid, 'pg_trigger') is null
+        union all
+        select p.oid::regprocedure || ' does not say what it locks' from pg_proc p
+        where p.pronamespace = 'outbox'::regnamespace
+          and obj_description(p.oid, 'pg_proc') !~* 'lock'
+        union all
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace = 'outbox'::regnamespace and coalesce(obj_description(p.oid, 'pg_proc'), '') = ''
         union all
