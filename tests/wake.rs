@@ -117,7 +117,7 @@ async fn nobody_is_notified_while_the_relay_is_dead_or_busy() {
     assert_eq!(bell.rung().await, 0, "no relay has ever run");
     // The loop of the relay is slower than the writers, whatever else this machine does.
     let proxy = Proxy::start(std::net::SocketAddr::from(([127, 0, 0, 1], world.postgres.port())));
-    proxy.set_delay(Duration::from_millis(10));
+    proxy.set_delay(Duration::from_millis(2));
     let database = format!("postgres://{RELAY}@127.0.0.1:{}/postgres", proxy.port());
     let urls = (database, world.redis.url());
     let variables = world.variables(&urls, &[("OUTBOX_LEASE", "10s")]);
