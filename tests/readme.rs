@@ -162,6 +162,16 @@ impl Reader {
             skipped(format!("{} has no packages; `make languages` fetches them", folder.display()));
             return None;
         }
+        let program = match kind {
+            "python" => "python3",
+            "js" => "node",
+            other => other,
+        };
+        let mut folders = std::env::split_paths(&self.path);
+        if !folders.any(|folder| folder.join(program).is_file()) {
+            skipped(format!("there is no {program}"));
+            return None;
+        }
         let save = |name: &str| {
             let file = self.world.folder.path().join(name);
             std::fs::write(&file, &block.text).unwrap();

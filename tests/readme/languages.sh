@@ -13,22 +13,22 @@ NODE="pg@8.23.1 sequelize@6.37.8 redis@6.3.1"
 JAVA="libpostgresql-jdbc-java"
 GO="golang-github-lib-pq-dev"
 
-python() {
+fetch_python() {
     python3 -m pip install --quiet --disable-pip-version-check --target python $PYTHON
 }
 
-node() {
+fetch_node() {
     npm install --silent --no-audit --no-fund --no-package-lock --prefix node $NODE
 }
 
 # Debian's packages, unpacked here and not installed.
-java() { debian java "$JAVA"; }
-go() { debian go "$GO"; }
+fetch_java() { debian java "$JAVA"; }
+fetch_go() { debian go "$GO"; }
 debian() {
     mkdir "$1" && (cd "$1" && apt-get download -qq "$2" && dpkg -x ./*.deb .)
 }
 
-# get NAME PACKAGES PROGRAM…: skips NAME if a program is missing, and calls the function NAME unless
+# get NAME PACKAGES PROGRAM…: skips NAME if a program is missing, and calls fetch_NAME unless
 # its stamp says that these packages are there.
 get() {
     name=$1 packages=$2
@@ -38,7 +38,7 @@ get() {
     done
     [ "$(cat "$name/stamp" 2>/dev/null)" = "$packages" ] && return
     rm -rf "./$name"
-    if "$name" >"$name.log" 2>&1; then
+    if "fetch_$name" >"$name.log" 2>&1; then
         echo "$packages" >"$name/stamp"
     else
         rm -rf "./$name"
