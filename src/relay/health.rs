@@ -178,7 +178,9 @@ mod tests {
         assert!(health.live().is_ok());
         let pace = health.own_pace();
         health.beating(tokio::time::sleep(STALLED + 2 * BEAT)).await;
-        assert_eq!(health.live(), Err("the loop has not moved for 32 s".to_owned()));
+        // Which of two that are due at once comes first is chance: a second more or less.
+        let told = health.live().expect_err("it stands still");
+        assert!(told.starts_with("the loop has not moved for 3"), "{told}");
         drop(pace);
         health.beating(tokio::time::sleep(2 * BEAT)).await;
         assert!(health.live().is_ok());
