@@ -13,11 +13,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Kills the leader; how long it took until the standby delivered. The killed one is started
 /// again and stands by.
 pub(super) async fn kill_leader(scene: &mut Scene) -> Result<Duration, DemoError> {
-    let leads = |scene: &Scene| scene.relays.leader();
-    let leader = scene.wait_for("no relay leads", LIMIT, leads).await?;
+    let is_standby = |scene: &Scene, relay| scene.relays.role(relay) == Role::StandsBy;
+    let leader = |scene: &Scene| scene.relays.leader().filter(|it| is_standby(scene, it.other()));
+    let leader = scene.wait_for("there is no leader with a standby", LIMIT, leader).await?;
     let standby = leader.other();
-    let stands_by = |scene: &Scene| (scene.relays.role(standby) == Role::StandsBy).then_some(());
-    scene.wait_for("there is no standby to take over", LIMIT, stands_by).await?;
 
     let (killed, heir) = (leader.name(), standby.name());
     scene.relays.kill(leader)?;
@@ -39,7 +38,7 @@ pub(super) async fn kill_leader(scene: &mut Scene) -> Result<Duration, DemoError
     ));
 
     scene.relays.start(leader)?;
-    let stands_by = |scene: &Scene| (scene.relays.role(leader) == Role::StandsBy).then_some(());
+    let stands_by = |scene: &Scene| is_standby(scene, leader).then_some(());
     scene.wait_for("the relay that was started again does not stand by", LIMIT, stands_by).await?;
     scene.narrator.say(format_args!("{killed} is started again and stands by"));
     Ok(takeover)

@@ -121,13 +121,14 @@ async fn sessions(settings: &Settings, health: &Health, stop: Stop) -> Result<()
         };
         let error = match connected {
             Ok(ready) => {
-                (reached, troubles) = (true, Troubles::default());
+                reached = true;
                 let led_since = Instant::now();
                 let led = Box::pin(session::lead(settings, ready, health, &stop)).await;
                 health.role(Role::Neither);
                 let Err(error) = led else { break };
                 if led_since.elapsed() > STABLE {
                     waits.reset();
+                    troubles = Troubles::default();
                 }
                 error
             }

@@ -63,8 +63,12 @@ impl Appender {
             // A stream that is gone may have gone with everything else.
             let gone = places.iter().any(|place| matches!(place, Place::Missing));
             let fresh = match gone {
-                true => audit::is_fresh(&redis, &owner).await?,
                 false => false,
+                true => match audit::is_fresh(&redis, &owner).await {
+                    // No memory for an identity: an audit makes it later.
+                    Err(busy) if busy.kind() == Kind::Busy => false,
+                    fresh => fresh?,
+                },
             };
             let places = asked.into_iter().zip(places);
             let places = places.map(|((stream, epoch), place)| (stream, epoch, place)).collect();

@@ -32,9 +32,9 @@ if kind == 'stream' then
         local name, at = group['name'], group['last-delivered-id']
         local pending = redis.call('XPENDING', KEYS[1], name, '-', '+', ARGV[3] + 1)
         if after(at, ARGV[2]) then at = ARGV[2] end
-        if #pending > tonumber(ARGV[3]) then
+        if #pending > tonumber(ARGV[3]) and not after(pending[1][1], ARGV[2]) then
             local ms, n = pending[1][1]:match('^(%d+)-(%d+)$')
-            -- The position before: n is at least 1 in all that is ours.
+            -- The position before: the first is ours, and then its n is at least 1.
             at = ms .. '-' .. string.format('%.0f', tonumber(n) - 1)
             pending = {}
         end

@@ -72,7 +72,7 @@ const OTHER: &str = "other";
 /// States of a stream, as in `outbox.stream_status`.
 const STATES: [&str; 5] = ["active", "rebuilding", "full", "paused", "halted"];
 
-/// Kinds of errors that a server can give.
+/// Kinds of errors about either server.
 const KINDS: [Kind; 4] = [Kind::Unavailable, Kind::Refused, Kind::Busy, Kind::Internal];
 
 /// Something found that is an error without being an [`Error`]: what halts a stream or needs a look.
@@ -163,6 +163,7 @@ struct Inner {
     named: Mutex<BTreeSet<String>>,
     delivery: Histogram,
     batch: Histogram,
+    last_loop: Gauge,
 }
 
 impl Metrics {
@@ -172,8 +173,10 @@ impl Metrics {
         let recorder = recorder();
         let named = Mutex::default();
         let (delivery, batch) = (histogram(&recorder, DELIVERY), histogram(&recorder, BATCH));
-        let metrics = Self(Arc::new(Inner { recorder, limit, named, delivery, batch }));
-        for name in [OLDEST_AGE, TRANSACTION_AGE, LEADER, LAST_LOOP] {
+        let last_loop = recorder.register_gauge(&key(LAST_LOOP, &[]), &METADATA);
+        let inner = Inner { recorder, limit, named, delivery, batch, last_loop };
+        let metrics = Self(Arc::new(inner));
+        for name in [OLDEST_AGE, TRANSACTION_AGE, LEADER] {
             metrics.gauge(name, &[]).set(0.0);
         }
         for loss in Loss::ALL {
@@ -182,6 +185,7 @@ impl Metrics {
         for (target, kind) in Target::ALL.into_iter().flat_map(|t| KINDS.map(|kind| (t, kind))) {
             metrics.error(target, kind.as_str(), 0);
         }
+        metrics.error(Target::Postgres, Kind::Superseded.as_str(), 0);
         for cause in Cause::ALL {
             metrics.error(cause.target(), cause.as_str(), 0);
         }
@@ -251,7 +255,7 @@ impl Metrics {
     /// The main loop moved now.
     pub fn looped(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.gauge(LAST_LOOP, &[]).set(now.as_secs_f64());
+        self.0.last_loop.set(now.as_secs_f64());
     }
 
     /// What waits, in all streams, and the ages of the oldest row that waits and of the oldest

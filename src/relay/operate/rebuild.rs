@@ -65,11 +65,13 @@ impl Rebuild {
         let (_connection, identity) = database.connect_checked("rebuild").await?;
         let redis = server.connect().await?;
         redis.refuse_other(&identity.outbox.to_string()).await?;
+        // Where the stream is first, and only then the log: what Redis has of ours was sealed before,
+        // so whatever the log does not know then is a stranger's.
+        let place = redis.place(stream).await?;
         let log = LogReader::new(database.pool(1)?);
         let heads = log.heads().await?;
         let head = heads.into_iter().find(|head| &*head.stream == stream);
         let head = head.ok_or_else(|| unknown(stream))?;
-        let place = redis.place(stream).await?;
         let (ours, strangers, count) = (Position::START, Vec::new(), 0);
         let mut rebuild = Self { log, redis, head, place, ours, strangers, count };
         if let Place::At(end) = rebuild.place {

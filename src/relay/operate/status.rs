@@ -87,7 +87,12 @@ pub struct StreamLine {
 
 /// Looks at both servers. One that does not answer is part of the state, not an error.
 pub async fn status(database: &Database, server: &Server) -> Status {
-    let (asked, redis) = tokio::join!(ask(database), ask_redis(database, server));
+    let (asked, connected) = tokio::join!(ask(database), server.connect());
+    let redis = match (&asked, connected) {
+        // Whose it is can be told only while Postgres answers.
+        (Ok(answer), Ok(redis)) => redis.refuse_other(&answer.outbox).await.map(drop),
+        (_, connected) => connected.map(drop),
+    };
     let postgres = server_status(database.name(), asked.as_ref().map(drop));
     let redis = server_status(server.name(), redis.as_ref().map(drop));
     let answer = asked.unwrap_or_default();
@@ -118,6 +123,7 @@ pub async fn status(database: &Database, server: &Server) -> Status {
 
 #[derive(Default)]
 struct Answer {
+    outbox: String,
     streams: Vec<StreamStatus>,
     leadership: Option<Leadership>,
     transaction: OldestTransaction,
@@ -126,23 +132,16 @@ struct Answer {
 }
 
 async fn ask(database: &Database) -> Result<Answer> {
-    let survey = Survey::new(database.connect_checked("status").await?.0);
+    let (connection, identity) = database.connect_checked("status").await?;
+    let survey = Survey::new(connection);
     Ok(Answer {
+        outbox: identity.outbox.to_string(),
         streams: survey.streams().await?,
         leadership: survey.leadership().await?,
         transaction: survey.oldest_transaction().await?,
         phantoms: survey.phantoms().await?,
         ahead: survey.ahead_of_clock().await?,
     })
-}
-
-async fn ask_redis(database: &Database, server: &Server) -> Result<()> {
-    let redis = server.connect().await?;
-    // Whose it is can be told only while Postgres answers.
-    if let Ok((_, identity)) = database.connect_checked("status").await {
-        redis.refuse_other(&identity.outbox.to_string()).await?;
-    }
-    Ok(())
 }
 
 fn server_status(address: String, answer: Result<(), &crate::error::Error>) -> ServerStatus {
