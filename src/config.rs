@@ -36,15 +36,23 @@ pub struct RedisArgs {
     pub prefix: String,
 }
 
-/// How the relay works.
-#[derive(Args, Clone, Debug)]
-pub struct RunArgs {
+/// Where both servers are.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServerArgs {
     /// Where Postgres is.
     #[command(flatten)]
     pub database: DatabaseArgs,
     /// Where Redis is.
     #[command(flatten)]
     pub redis: RedisArgs,
+}
+
+/// How the relay works.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Where both servers are.
+    #[command(flatten)]
+    pub servers: ServerArgs,
     /// The lease holds this long without a heartbeat; a standby takes over after it [1s to 10m]
     #[arg(long, env = "OUTBOX_LEASE", value_name = "TIME", default_value = "10s")]
     pub lease: String,
@@ -135,15 +143,20 @@ impl RedisArgs {
     }
 }
 
-/// Both servers.
-///
-/// # Errors
-/// `Usage` with every problem.
-pub fn servers(database: &DatabaseArgs, redis: &RedisArgs) -> Result<(Database, Server)> {
-    let mut problems = Problems::default();
-    let database = database.read(&mut problems);
-    let server = redis.read(&mut problems);
-    problems.end(database.zip(server))
+impl ServerArgs {
+    fn read(&self, problems: &mut Problems) -> (Option<Database>, Option<Server>) {
+        (self.database.read(problems), self.redis.read(problems))
+    }
+
+    /// Both servers.
+    ///
+    /// # Errors
+    /// `Usage` with every problem.
+    pub fn servers(&self) -> Result<(Database, Server)> {
+        let mut problems = Problems::default();
+        let (database, server) = self.read(&mut problems);
+        problems.end(database.zip(server))
+    }
 }
 
 impl RunArgs {
@@ -155,8 +168,7 @@ impl RunArgs {
         const MS: Duration = Duration::from_millis(1);
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let mut problems = Problems::default();
-        let database = self.database.read(&mut problems);
-        let server = self.redis.read(&mut problems);
+        let (database, server) = self.servers.read(&mut problems);
         let mut time = |setting: &str, text: &str, least: Duration, most: Duration| {
             problems.keep(setting, duration(text, least, most))
         };
@@ -287,11 +299,16 @@ mod tests {
     #[test]
     fn tells_everything_that_is_wrong_at_once_and_no_secret() {
         let args = RunArgs {
-            database: DatabaseArgs {
-                database_url: Some("postgres://u:secret@h:port/d".into()),
-                ..Default::default()
+            servers: ServerArgs {
+                database: DatabaseArgs {
+                    database_url: Some("postgres://u:secret@h:port/d".into()),
+                    ..Default::default()
+                },
+                redis: RedisArgs {
+                    redis_url: Some("http://:secret@h".into()),
+                    ..Default::default()
+                },
             },
-            redis: RedisArgs { redis_url: Some("http://:secret@h".into()), ..Default::default() },
             lease: "never".into(),
             audit: "5s".into(),
             poll: "2s".into(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::print;
-use crate::config::{DatabaseArgs, RedisArgs, servers};
+use crate::config::ServerArgs;
 use crate::error::Result;
 use crate::relay::operate::{Adoption, Found};
 use crate::text::counted;
@@ -13,22 +13,14 @@ use crate::text::counted;
 #[derive(Args, Debug)]
 pub(super) struct AdoptArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    redis: RedisArgs,
+    pub(super) servers: ServerArgs,
     /// Say what was found and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-impl AdoptArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        servers(&self.database, &self.redis).map(drop)
-    }
-}
-
 pub(super) async fn run(args: AdoptArgs) -> Result<ExitCode> {
-    let (database, server) = servers(&args.database, &args.redis)?;
+    let (database, server) = args.servers.servers()?;
     let adoption = Adoption::look(&database, &server).await?;
     let found = adoption.found().clone();
     print::text_out(&told(&found))?;

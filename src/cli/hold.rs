@@ -15,13 +15,7 @@ pub(super) struct HoldArgs {
     #[arg(value_name = "STREAM")]
     stream: String,
     #[command(flatten)]
-    database: DatabaseArgs,
-}
-
-impl HoldArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        self.database.database().map(drop)
-    }
+    pub(super) database: DatabaseArgs,
 }
 
 pub(super) async fn run_pause(args: HoldArgs) -> Result<ExitCode> {

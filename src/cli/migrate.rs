@@ -12,19 +12,13 @@ use crate::outbox::{Grants, migrate};
 #[derive(Args, Debug)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    pub(super) database: DatabaseArgs,
     /// Let this role insert entries; may be repeated
     #[arg(long, value_name = "ROLE")]
     app_role: Vec<String>,
     /// Let this role run the relay; may be repeated
     #[arg(long, value_name = "ROLE")]
     relay_role: Vec<String>,
-}
-
-impl MigrateArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        self.database.database().map(drop)
-    }
 }
 
 pub(super) async fn run(args: MigrateArgs) -> Result<ExitCode> {

@@ -127,13 +127,13 @@ impl Command {
     fn check(&self) -> Result<()> {
         match self {
             Self::Run(args) => args.settings().map(drop),
-            Self::Migrate(args) => args.check(),
-            Self::Verify(args) => args.check(),
-            Self::Status(args) => args.check(),
-            Self::Trace(args) => args.check(),
-            Self::Pause(args) | Self::Resume(args) => args.check(),
-            Self::Rebuild(args) => args.check(),
-            Self::Adopt(args) => args.check(),
+            Self::Migrate(args) => args.database.database().map(drop),
+            Self::Pause(args) | Self::Resume(args) => args.database.database().map(drop),
+            Self::Verify(VerifyArgs { servers, .. })
+            | Self::Status(StatusArgs { servers, .. })
+            | Self::Trace(TraceArgs { servers, .. })
+            | Self::Rebuild(RebuildArgs { servers, .. })
+            | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
             Self::Demo(_) => Ok(()),
         }
     }

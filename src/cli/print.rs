@@ -23,12 +23,24 @@ pub(super) fn text_out(text: &str) -> Result<()> {
 }
 
 /// Tells on standard error how far long work is, every two seconds.
-pub(super) fn progress(what: String, of: &'static str) -> impl FnMut(u64, u64) {
-    let mut told = Instant::now();
-    move |done, all| {
-        if told.elapsed() >= Duration::from_secs(2) {
-            told = Instant::now();
-            eprintln!("{what}: {} of {} {of}", grouped(done), grouped(all));
+pub(super) struct Progress {
+    doing: &'static str,
+    of: &'static str,
+    told: Instant,
+}
+
+impl Progress {
+    /// Of work called `doing`, counted in `of`.
+    pub(super) fn new(doing: &'static str, of: &'static str) -> Self {
+        Self { doing, of, told: Instant::now() }
+    }
+
+    /// So much of `what` is done.
+    pub(super) fn tell(&mut self, what: &str, done: u64, all: u64) {
+        if self.told.elapsed() >= Duration::from_secs(2) {
+            self.told = Instant::now();
+            let (done, all) = (grouped(done), grouped(all));
+            eprintln!("{} {what}: {done} of {all} {}", self.doing, self.of);
         }
     }
 }

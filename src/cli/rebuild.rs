@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print;
-use crate::config::{DatabaseArgs, RedisArgs, servers};
+use super::print::{self, Progress};
+use crate::config::ServerArgs;
 use crate::error::Result;
 use crate::relay::operate::{Rebuild, Rebuilt};
 use crate::text::{COLUMNS, counted, shortened};
@@ -17,33 +17,26 @@ pub(super) struct RebuildArgs {
     #[arg(value_name = "STREAM")]
     stream: String,
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    redis: RedisArgs,
+    pub(super) servers: ServerArgs,
     /// Do not ask
     #[arg(long)]
     yes: bool,
 }
 
-impl RebuildArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        servers(&self.database, &self.redis).map(drop)
-    }
-}
-
 /// Exit 0 if it was rebuilt, 1 if nobody consented.
 pub(super) async fn run(args: RebuildArgs) -> Result<ExitCode> {
-    let (database, server) = servers(&args.database, &args.redis)?;
+    let (database, server) = args.servers.servers()?;
     let stream = args.stream;
-    let progress = print::progress(format!("looking through {stream}"), "entries");
-    let rebuild = Rebuild::look(&database, &server, &stream, progress).await?;
+    let mut progress = Progress::new("looking through", "entries");
+    let told = |done, all| progress.tell(&stream, done, all);
+    let rebuild = Rebuild::look(&database, &server, &stream, told).await?;
     print::text_out(&found(&stream, &rebuild))?;
     if !args.yes && !consents(&stream)? {
         print::text_out("nothing was changed; --yes consents without being asked\n")?;
         return Ok(ExitCode::FAILURE);
     }
-    let progress = print::progress(format!("rebuilding {stream}"), "entries");
-    let rebuilt = rebuild.perform(progress).await?;
+    let mut progress = Progress::new("rebuilding", "entries");
+    let rebuilt = rebuild.perform(|done, all| progress.tell(&stream, done, all)).await?;
     print::text_out(&done(&stream, rebuilt)).map(|()| ExitCode::SUCCESS)
 }
 

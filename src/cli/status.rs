@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::config::{DatabaseArgs, RedisArgs, servers};
+use crate::config::ServerArgs;
 use crate::error::Result;
 use crate::relay::operate::{ServerStatus, Status, StreamLine, status};
 use crate::text::{age, counted, grouped, shortened, wrapped};
@@ -18,9 +18,7 @@ const NAME: usize = 36;
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    redis: RedisArgs,
+    pub(super) servers: ServerArgs,
     /// Show every stream, also those that are active and have nothing waiting
     #[arg(long)]
     all: bool,
@@ -29,15 +27,9 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
-impl StatusArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        servers(&self.database, &self.redis).map(drop)
-    }
-}
-
 /// Exit 0 if both servers could be asked, whatever they said; 1 if not.
 pub(super) async fn run(args: StatusArgs) -> Result<ExitCode> {
-    let (database, server) = servers(&args.database, &args.redis)?;
+    let (database, server) = args.servers.servers()?;
     let status = status(&database, &server).await;
     match args.json {
         true => print::json(&status)?,

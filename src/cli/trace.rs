@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use uuid::Uuid;
 
-use super::print;
-use crate::config::{DatabaseArgs, RedisArgs, servers};
+use super::print::{self, Progress};
+use crate::config::ServerArgs;
 use crate::error::Result;
 use crate::relay::operate::{GroupTrace, Trace, TracedEntry, trace};
 use crate::text::{age, counted};
@@ -18,26 +18,20 @@ pub(super) struct TraceArgs {
     #[arg(value_name = "EVENT_ID")]
     event_id: Uuid,
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    redis: RedisArgs,
+    pub(super) servers: ServerArgs,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
-impl TraceArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        servers(&self.database, &self.redis).map(drop)
-    }
-}
-
 /// Exit 0 if there is such an event, 1 if not.
 pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
-    let (database, server) = servers(&args.database, &args.redis)?;
-    let mut progress = print::progress("looking for the event".to_owned(), "ids");
-    let progress = |done: i64, all: i64| progress(done.unsigned_abs(), all.unsigned_abs());
-    let traced = trace(&database, &server, args.event_id, progress).await?;
+    let (database, server) = args.servers.servers()?;
+    let mut progress = Progress::new("looking for", "rows");
+    let so_far = |done: i64, all: i64| {
+        progress.tell("the event", done.unsigned_abs(), all.unsigned_abs());
+    };
+    let traced = trace(&database, &server, args.event_id, so_far).await?;
     match args.json {
         true => print::json(&traced)?,
         false => print::text_out(&told(&traced))?,

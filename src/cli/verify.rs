@@ -1,12 +1,11 @@
 //! `outbox-relay verify`: Redis compared with the log.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::print;
-use crate::config::{DatabaseArgs, RedisArgs, servers};
+use super::print::{self, Progress};
+use crate::config::ServerArgs;
 use crate::error::Result;
 use crate::relay::operate::{Verified, verify};
 use crate::text::{counted, grouped, shortened};
@@ -16,30 +15,17 @@ const NAME: usize = 32;
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    redis: RedisArgs,
+    pub(super) servers: ServerArgs,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-impl VerifyArgs {
-    pub(super) fn check(&self) -> Result<()> {
-        servers(&self.database, &self.redis).map(drop)
-    }
-}
-
 pub(super) async fn run(args: VerifyArgs) -> Result<ExitCode> {
-    let (database, server) = servers(&args.database, &args.redis)?;
-    let mut told = Instant::now();
-    let verified = verify(&database, &server, |stream, done, all| {
-        if told.elapsed() >= Duration::from_secs(2) {
-            told = Instant::now();
-            eprintln!("comparing {stream}: {} of {} entries", grouped(done), grouped(all));
-        }
-    })
-    .await?;
+    let (database, server) = args.servers.servers()?;
+    let mut progress = Progress::new("comparing", "entries");
+    let told = |stream: &str, done, all| progress.tell(stream, done, all);
+    let verified = verify(&database, &server, told).await?;
     match args.json {
         true => print::json(&verified)?,
         false => print::text_out(&table(&verified))?,
