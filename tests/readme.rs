@@ -219,11 +219,36 @@ impl Reader {
             noted().await == written
         })
         .await;
+        self.acknowledged().await;
+        // A stream that is idle for longer than the call blocks, twice over, is no reason to end.
+        let calls = self.calls().await;
+        eventually("the worker asks again in vain", BOUND, || async {
+            self.calls().await >= calls + 2
+        })
+        .await;
         self.world.redis::<()>(&["FLUSHALL"]).await;
         self.world.sql("insert into outbox.entry (stream, payload) values ('orders', '1')").await;
         self.written += 1;
         let written = self.written;
         eventually("it goes on after a loss", BOUND, || async { noted().await == written }).await;
+        self.acknowledged().await;
+    }
+
+    /// Waits until the workers have acknowledged what they were given.
+    async fn acknowledged(&self) {
+        eventually("every entry is acknowledged", BOUND, || async {
+            let pending: Vec<redis::Value> =
+                self.world.redis(&["XPENDING", "orders", "workers"]).await;
+            pending[0] == redis::Value::Int(0)
+        })
+        .await;
+    }
+
+    /// How often XREADGROUP has been called to its end.
+    async fn calls(&self) -> u64 {
+        let stats: String = self.world.redis(&["INFO", "commandstats"]).await;
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xreadgroup:calls="));
+        calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
     }
 }
 
