@@ -91,7 +91,7 @@ pub struct Problems(Vec<String>);
 
 impl Problems {
     /// Keeps a value, or remembers what is wrong with `setting`.
-    fn keep<T>(&mut self, setting: &str, value: Result<T, String>) -> Option<T> {
+    pub(crate) fn keep<T>(&mut self, setting: &str, value: Result<T, String>) -> Option<T> {
         value.map_err(|problem| self.0.push(format!("{setting}: {problem}"))).ok()
     }
 
@@ -99,7 +99,7 @@ impl Problems {
     ///
     /// # Errors
     /// `Usage` with every problem on a line of its own.
-    fn end<T>(self, value: Option<T>) -> Result<T> {
+    pub(crate) fn end<T>(self, value: Option<T>) -> Result<T> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => {
@@ -144,7 +144,7 @@ impl RedisArgs {
 }
 
 impl ServerArgs {
-    fn read(&self, problems: &mut Problems) -> (Option<Database>, Option<Server>) {
+    pub(crate) fn read(&self, problems: &mut Problems) -> (Option<Database>, Option<Server>) {
         (self.database.read(problems), self.redis.read(problems))
     }
 
@@ -220,7 +220,7 @@ fn one_of(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<
 }
 
 /// A time like `250ms`, `5s`, `10m`, `2h`, `7d`.
-fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let found = units.iter().find_map(|(unit, factor)| {
         let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;

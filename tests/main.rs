@@ -22,6 +22,7 @@ mod postgres_faults;
 mod readme;
 mod redis_errors;
 mod redis_loss;
+mod replay;
 mod support;
 mod tidy;
 mod wake;

@@ -10,6 +10,7 @@ use self::demo::DemoArgs;
 use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
+use self::replay::ReplayArgs;
 use self::status::StatusArgs;
 use self::trace::TraceArgs;
 use self::verify::VerifyArgs;
@@ -23,6 +24,7 @@ mod hold;
 mod migrate;
 mod print;
 mod rebuild;
+mod replay;
 mod run;
 mod status;
 mod trace;
@@ -58,6 +60,8 @@ enum Command {
     Resume(HoldArgs),
     /// List entries that the log does not know, then fill the stream again from the log
     Rebuild(RebuildArgs),
+    /// Copy a part of the log into a stream of its own, which expires
+    Replay(Box<ReplayArgs>),
     /// Consent to another Postgres cluster, after a restore, a copy or an upgrade in place
     Adopt(AdoptArgs),
     /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
@@ -134,6 +138,7 @@ impl Command {
             | Self::Trace(TraceArgs { servers, .. })
             | Self::Rebuild(RebuildArgs { servers, .. })
             | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
+            Self::Replay(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
     }
@@ -154,6 +159,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Pause(args) => runtime.block_on(hold::run_pause(args)),
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),
         Command::Rebuild(args) => runtime.block_on(rebuild::run(args)),
+        Command::Replay(args) => runtime.block_on(replay::run(*args)),
         Command::Adopt(args) => runtime.block_on(adopt::run(args)),
         Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
     };

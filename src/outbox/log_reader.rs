@@ -137,6 +137,62 @@ impl LogReader {
         Ok(logged)
     }
 
+    /// Which numbers of `stream` after `after` up to `through` the log has, `count` at most, and whether
+    /// the row of each is still in Postgres.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn presence(
+        &self,
+        stream: &str,
+        after: u64,
+        through: u64,
+        count: usize,
+    ) -> Result<Vec<(u64, bool)>> {
+        let sql = include_str!("../../sql/queries/presence.sql");
+        let client = self.client().await?;
+        let statement = answer(client.prepare_cached(sql)).await?;
+        let (after, through, count) = (after as i64, through as i64, count as i64);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&stream, &after, &through, &count];
+        let rows = answer(client.query(&statement, &parameters)).await?;
+        Ok(rows.iter().map(|row| (row.get::<_, i64>(0).unsigned_abs(), row.get(1))).collect())
+    }
+
+    /// Where in the log of `stream` a time falls: one more than the last number that was sealed before
+    /// `ms`, of the numbers up to `head`.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn reached(&self, stream: &str, ms: u64, head: u64) -> Result<u64> {
+        let sql = include_str!("../../sql/queries/batch_from.sql");
+        let client = self.client().await?;
+        let statement = answer(client.prepare_cached(sql)).await?;
+        // What is below `low` was sealed before; what is at `high` or above was not.
+        let (mut low, mut high) = (1, head + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let row = answer(client.query_opt(&statement, &[&stream, &(middle as i64)])).await?;
+            let batch = row.map(|row| {
+                (row.get::<_, i64>(0).unsigned_abs(), row.get::<_, i64>(1).unsigned_abs())
+            });
+            match batch {
+                Some((last, sealed)) if sealed < ms => low = last + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low.min(head + 1))
+    }
+
+    /// Whether a row names `stream`, sealed or not.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn is_named(&self, stream: &str) -> Result<bool> {
+        let client = self.client().await?;
+        let sql = include_str!("../../sql/queries/named.sql");
+        Ok(answer(client.query_one(sql, &[&stream])).await?.get(0))
+    }
+
     /// The last sealed position of `stream` now.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ fn arguments(command: &mut Cmd, append: &Append, key: &str) {
     }
 }
 
-fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended> {
+pub(super) fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended> {
     let reply = match reply {
         Ok(reply) => reply,
         Err(error) => {

@@ -42,6 +42,7 @@ pub(super) struct Scripts {
     pub(super) move_to: Text,
     pub(super) position: Text,
     pub(super) rebuild: Text,
+    pub(super) expiring: Text,
 }
 
 pub(super) struct Text {
@@ -103,6 +104,7 @@ impl Server {
             move_to: Text::new(concat!(include_str!("place.lua"), include_str!("move.lua"))),
             position: Text::new(concat!(include_str!("place.lua"), include_str!("position.lua"))),
             rebuild: Text::new(concat!(include_str!("place.lua"), include_str!("rebuild.lua"))),
+            expiring: Text::new(concat!(include_str!("place.lua"), include_str!("expiring.lua"))),
         };
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");

@@ -11,11 +11,13 @@
 //! | `identity` | which outbox a Redis belongs to, and whether it is still the same life |
 //! | `groups` | consumer groups, and what they have not acknowledged |
 //! | `rebuild` | a stream filled anew beside the old one, then put in its place |
+//! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `scan` | entries of a stream, read back |
 
 mod append;
 mod classify;
 mod connect;
+mod expiring;
 mod groups;
 mod identity;
 mod positions;

@@ -1,6 +1,6 @@
 -- place: what a key holds, as TYPE says it, and where a stream is; 0-0 for anything else.
 --
--- Called by:  stream::connect, which puts it before append, move, position and rebuild.
+-- Called by:  stream::connect, which puts it before append, move, position, rebuild and expiring.
 -- Keys:       none of its own; it is given the one to look at.
 local function place(key)
     local kind = redis.call('TYPE', key).ok

@@ -8,7 +8,7 @@ use crate::support::relay::program;
 
 const COMMANDS: [&str; 6] = ["run", "migrate", "verify", "status", "adopt", "demo"];
 /// Commands with a word after their name.
-const WITH_A_WORD: [&str; 4] = ["trace", "pause", "resume", "rebuild"];
+const WITH_A_WORD: [&str; 5] = ["trace", "pause", "resume", "rebuild", "replay"];
 /// Nobody listens on the ports of these; the settings are wrong before that matters.
 const POSTGRES: &str = "postgres://u:hunter2-very-secret@127.0.0.1:1/d";
 const REDIS: &str = "redis://u:hunter2-very-secret@127.0.0.1:1/0";

@@ -7,11 +7,13 @@
 //! | `verify` | Redis compared with the log |
 //! | `hold` | pause and resume |
 //! | `rebuild` | a stream filled anew from the log |
+//! | `replay` | a part of the log copied into a stream of its own |
 //! | `adopt` | consent to another cluster |
 
 mod adopt;
 mod hold;
 mod rebuild;
+mod replay;
 mod status;
 mod trace;
 mod verify;
@@ -19,6 +21,7 @@ mod verify;
 pub use adopt::{Adoption, Found};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
+pub use replay::{Edge, Replay, Wish, check_name};
 pub use status::{LeaderStatus, ServerStatus, Status, StreamLine, status};
 pub use trace::{GroupTrace, Trace, TracedEntry, trace};
 pub use verify::{StreamVerified, Verified, verify};
