@@ -165,10 +165,16 @@ impl RunArgs {
     /// # Errors
     /// `Usage` with every problem.
     pub fn settings(&self) -> Result<Settings> {
+        let mut problems = Problems::default();
+        let settings = self.read(&mut problems);
+        problems.end(settings)
+    }
+
+    /// The settings of the relay, if none of them is wrong.
+    pub(crate) fn read(&self, problems: &mut Problems) -> Option<Settings> {
         const MS: Duration = Duration::from_millis(1);
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let mut problems = Problems::default();
-        let (database, server) = self.servers.read(&mut problems);
+        let (database, server) = self.servers.read(problems);
         let mut time = |setting: &str, text: &str, least: Duration, most: Duration| {
             problems.keep(setting, duration(text, least, most))
         };
@@ -183,22 +189,19 @@ impl RunArgs {
         let http = problems.keep("OUTBOX_HTTP", address(&self.http));
         let metric_streams = count(&self.metric_streams, 0, 10_000);
         let metric_streams = problems.keep("OUTBOX_METRIC_STREAMS", metric_streams);
-        let settings = (|| {
-            Some(Settings {
-                database: database?,
-                server: server?,
-                lease: lease?,
-                audit: audit?,
-                poll: poll?,
-                wake: wake?,
-                drain: drain?,
-                start: start?,
-                bounds: Bounds { rows: rows?, bytes: bytes? },
-                http: http?,
-                metric_streams: metric_streams?,
-            })
-        })();
-        problems.end(settings)
+        Some(Settings {
+            database: database?,
+            server: server?,
+            lease: lease?,
+            audit: audit?,
+            poll: poll?,
+            wake: wake?,
+            drain: drain?,
+            start: start?,
+            bounds: Bounds { rows: rows?, bytes: bytes? },
+            http: http?,
+            metric_streams: metric_streams?,
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 mod crash;
 mod delivery;
 mod demo;
+mod doctor;
 mod growth;
 mod input;
 mod leader;

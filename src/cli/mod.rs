@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use self::adopt::AdoptArgs;
 use self::demo::DemoArgs;
+use self::doctor::DoctorArgs;
 use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
@@ -20,6 +21,7 @@ use crate::telemetry::{self, LogArgs};
 
 mod adopt;
 mod demo;
+mod doctor;
 mod hold;
 mod migrate;
 mod print;
@@ -52,6 +54,9 @@ enum Command {
     Verify(VerifyArgs),
     /// Show what flows, what waits, who leads, and what is halted and why
     Status(StatusArgs),
+    /// Find what is wrong with Postgres, Redis and the configuration. Exit 0 nothing, 1 something, 2 could
+    /// not check
+    Doctor(Box<DoctorArgs>),
     /// Follow one event: its row, its position, its stream entry, which groups have acknowledged it
     Trace(TraceArgs),
     /// Hold one stream: its rows are sealed and wait in Postgres
@@ -84,7 +89,7 @@ pub fn main() -> ExitCode {
         eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
-    let cannot_check = matches!(cli.command, Command::Verify(_));
+    let cannot_check = matches!(cli.command, Command::Verify(_) | Command::Doctor(_));
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -139,6 +144,7 @@ impl Command {
             | Self::Rebuild(RebuildArgs { servers, .. })
             | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
             Self::Replay(args) => args.read().map(drop),
+            Self::Doctor(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
     }
@@ -155,6 +161,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Migrate(args) => runtime.block_on(migrate::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
+        Command::Doctor(args) => runtime.block_on(doctor::run(*args)),
         Command::Trace(args) => runtime.block_on(trace::run(args)),
         Command::Pause(args) => runtime.block_on(hold::run_pause(args)),
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),

@@ -11,8 +11,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("operate", include_str!("../../sql/migrations/0002_operate.sql")),
 ];
 
+/// The version of the schema that this program knows.
+pub(super) const NEWEST: i32 = MIGRATIONS.len() as i32;
+
 /// PostgreSQL 14 is the oldest server with all that the schema uses.
-const OLDEST_SERVER: i32 = 140_000;
+pub const OLDEST_SERVER: i32 = 140_000;
 
 /// Rights to grant.
 #[derive(Clone, Debug, Default)]
@@ -58,8 +61,7 @@ pub async fn migrate(database: &Database, grants: &Grants) -> Result<Migrated> {
 
 async fn upgrade(connection: &Connection, name: &str, grants: &Grants) -> Result<Migrated> {
     let from = version(connection).await?;
-    let newest = MIGRATIONS.len() as i32;
-    if from > newest {
+    if from > NEWEST {
         return Err(newer(name, from));
     }
     for (version, (title, sql)) in (1..).zip(MIGRATIONS).skip(from as usize) {
@@ -76,7 +78,7 @@ async fn upgrade(connection: &Connection, name: &str, grants: &Grants) -> Result
             grant(connection, function, role).await?;
         }
     }
-    Ok(Migrated { from, to: newest, leaves })
+    Ok(Migrated { from, to: NEWEST, leaves })
 }
 
 async fn grant(connection: &Connection, function: &str, role: &str) -> Result<()> {
@@ -112,7 +114,7 @@ async fn check_server(connection: &Connection, name: &str) -> Result<()> {
 }
 
 /// Version of the schema, 0 if there is none.
-async fn version(connection: &Connection) -> Result<i32> {
+pub(super) async fn version(connection: &Connection) -> Result<i32> {
     let exists = "select to_regclass('outbox.migration') is not null";
     if !answer(connection.client().query_one(exists, &[])).await?.get::<_, bool>(0) {
         return Ok(0);
@@ -139,12 +141,11 @@ pub(super) async fn check_version(connection: &Connection, name: &str) -> Result
         }
         Err(error) => return Err(super::connect::statement_error(error)),
     };
-    let newest = MIGRATIONS.len() as i32;
-    if found > newest {
+    if found > NEWEST {
         Err(newer(name, found))
-    } else if found < newest {
+    } else if found < NEWEST {
         let context = format!(
-            "the outbox in {name} has schema version {found}, this program needs {newest}; \
+            "the outbox in {name} has schema version {found}, this program needs {NEWEST}; \
              run `outbox-relay migrate`"
         );
         Err(Target::Postgres.error(Kind::Refused, context))
@@ -155,9 +156,8 @@ pub(super) async fn check_version(connection: &Connection, name: &str) -> Result
 
 fn newer(name: &str, found: i32) -> Error {
     let context = format!(
-        "the outbox in {name} has schema version {found}, this program knows {} and older ones; \
-         use a newer outbox-relay",
-        MIGRATIONS.len()
+        "the outbox in {name} has schema version {found}, this program knows {NEWEST} and older ones; \
+         use a newer outbox-relay"
     );
     Target::Postgres.error(Kind::Refused, context)
 }

@@ -16,8 +16,10 @@
 //! | `hold`, `adopt` | what people ask for: streams held, another cluster consented to |
 //! | `scrub` | proof that nothing was missed, and leaves made ahead of need |
 //! | `migrate` | the schema |
+//! | `cluster`, `schema` | what a doctor asks: of the server, and of the schema in it |
 
 mod adopt;
+mod cluster;
 mod connect;
 mod cursor;
 mod find;
@@ -27,6 +29,7 @@ mod lease;
 mod log;
 mod log_reader;
 mod migrate;
+mod schema;
 mod scrub;
 mod streams;
 mod survey;
@@ -34,6 +37,7 @@ mod trace;
 mod wake;
 
 pub use adopt::{Adopted, adopt};
+pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Snapshot};
 pub use find::{Clock, Finder, Found};
@@ -42,7 +46,8 @@ pub use identity::Identity;
 pub use lease::{Lease, Term};
 pub use log::{Log, Phantom, Reached, Seal};
 pub use log_reader::{LogReader, Logged};
-pub use migrate::{Grants, Migrated, migrate};
+pub use migrate::{Grants, Migrated, OLDEST_SERVER, migrate};
+pub use schema::{IdleTrigger, SchemaVersion};
 pub use scrub::{Missed, Upkeep};
 pub use streams::{Head, State, StateChange};
 pub use survey::{Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};

@@ -19,7 +19,7 @@
 //! | `keeper` | the lease, upkeep, and which streams somebody holds |
 //! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
 //! | `report` | what is said of streams: the same sentence in log and status |
-//! | `operate` | what people ask: status, trace, verify, pause, rebuild, replay, adopt |
+//! | `operate` | what people ask: status, doctor, trace, verify, pause, rebuild, replay, adopt |
 
 use std::net::SocketAddr;
 use std::time::Duration;

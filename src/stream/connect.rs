@@ -89,6 +89,17 @@ impl Server {
         }
     }
 
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The user that connects.
+    pub fn user(&self) -> String {
+        let settings = self.client.get_connection_info().redis_settings();
+        settings.username().unwrap_or("default").to_owned()
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

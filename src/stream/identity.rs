@@ -159,12 +159,12 @@ impl Redis {
         Ok(())
     }
 
-    async fn info(&self) -> Result<String> {
+    pub(super) async fn info(&self) -> Result<String> {
         self.command(&cmd("INFO")).await
     }
 }
 
-fn field(info: &str, name: &str) -> String {
+pub(super) fn field(info: &str, name: &str) -> String {
     let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.unwrap_or_default().trim().to_owned()
 }

@@ -12,6 +12,7 @@
 //! | `groups` | consumer groups, and what they have not acknowledged |
 //! | `rebuild` | a stream filled anew beside the old one, then put in its place |
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
+//! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
 //! | `scan` | entries of a stream, read back |
 
 mod append;
@@ -20,8 +21,11 @@ mod connect;
 mod expiring;
 mod groups;
 mod identity;
+mod instance;
+mod keys;
 mod positions;
 mod rebuild;
+mod rights;
 mod scan;
 
 pub use append::{Append, Appended};
@@ -29,6 +33,9 @@ pub use classify::{Class, classify};
 pub use connect::{Redis, Server};
 pub use groups::{Group, Pending};
 pub use identity::{Claim, Claimed, Life, Owner};
+pub use instance::Instance;
+pub use keys::{KeyState, Scanned, quoted};
 pub use positions::Place;
 pub use rebuild::{OldEnd, Replaced};
+pub use rights::Denied;
 pub use scan::StreamEntry;

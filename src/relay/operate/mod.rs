@@ -5,12 +5,14 @@
 //! | `status` | what flows, what waits, who leads |
 //! | `trace` | one event: rows, positions, stream entries, groups |
 //! | `verify` | Redis compared with the log |
+//! | `doctor` | what is wrong, why it matters, what mends it |
 //! | `hold` | pause and resume |
 //! | `rebuild` | a stream filled anew from the log |
 //! | `replay` | a part of the log copied into a stream of its own |
 //! | `adopt` | consent to another cluster |
 
 mod adopt;
+mod doctor;
 mod hold;
 mod rebuild;
 mod replay;
@@ -19,6 +21,7 @@ mod trace;
 mod verify;
 
 pub use adopt::{Adoption, Found};
+pub use doctor::{Area, Diagnosis, Finding, doctor};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
 pub use replay::{Edge, Replay, Wish, check_name};

@@ -1,0 +1,69 @@
+//! What a Redis server says of itself: for a doctor.
+
+use redis::cmd;
+
+use super::connect::Redis;
+use super::identity::field;
+use crate::error::Result;
+
+/// A Redis server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its version; of Valkey, the version of Redis that it can stand for.
+    pub version: String,
+    /// It takes writes: it follows no other server.
+    pub primary: bool,
+    /// What it does when memory is short.
+    pub policy: String,
+    /// Bytes that it may use; 0 for as many as there are.
+    pub limit: u64,
+    /// Bytes that it uses.
+    pub used: u64,
+    /// It keeps an append-only file.
+    pub appends: bool,
+    /// It writes snapshots by itself; None if this user may not know.
+    pub saves: Option<bool>,
+    /// When the append-only file reaches the disk; None if this user may not know.
+    pub appendfsync: Option<String>,
+    /// The last snapshot could be written.
+    pub saved: bool,
+    /// The append-only file could be written.
+    pub appended: bool,
+}
+
+impl Redis {
+    /// What the server says of itself.
+    ///
+    /// # Errors
+    /// Any error of the connection or of INFO.
+    pub async fn instance(&self) -> Result<Instance> {
+        let info = self.info().await?;
+        let number = |name: &str| field(&info, name).parse().unwrap_or_default();
+        Ok(Instance {
+            version: field(&info, "redis_version"),
+            primary: field(&info, "role") == "master",
+            policy: field(&info, "maxmemory_policy"),
+            limit: number("maxmemory"),
+            used: number("used_memory"),
+            appends: field(&info, "aof_enabled") == "1",
+            saves: self.setting("save").await.map(|save| !save.is_empty()),
+            appendfsync: self.setting("appendfsync").await,
+            saved: field(&info, "rdb_last_bgsave_status") != "err",
+            appended: field(&info, "aof_last_write_status") != "err",
+        })
+    }
+
+    /// A setting of the server. A user need not have the right to ask, and many services forbid it.
+    async fn setting(&self, name: &str) -> Option<String> {
+        let found: Vec<String> = self.command(cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
+        found.into_iter().nth(1)
+    }
+}
+
+impl Instance {
+    /// Whether its version is at least this.
+    pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse().unwrap_or_default());
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (major, minor)
+    }
+}

@@ -1,0 +1,183 @@
+//! Keys of the relay, and beside them: for a doctor.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value, cmd};
+
+use super::connect::{Redis, in_words};
+use crate::error::Result;
+use crate::position::Position;
+
+/// Keys asked in one pipeline.
+const CHUNK: usize = 500;
+/// Keys that a search goes through at most, asking for so many at a time.
+const MOST: usize = 1_000_000;
+const COUNT: usize = 1_000;
+/// Streams that no row names which are looked into; more are left out.
+const LOOKED_INTO: usize = 1_000;
+/// Keys of the relay's own, below the prefix.
+const OWN: [&str; 3] = ["outbox:identity", "outbox:rebuild:", "outbox:doctor:"];
+
+/// What a key holds and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// As TYPE names it.
+    pub kind: String,
+    /// It expires after this long.
+    pub expires: Option<Duration>,
+}
+
+/// Keys that a search has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Their names, in order.
+    pub keys: Vec<String>,
+    /// The search went through all keys there are.
+    pub whole: bool,
+}
+
+impl Redis {
+    /// What the keys of these streams hold, in their order.
+    ///
+    /// # Errors
+    /// Any error of the connection or of a command.
+    pub async fn key_states(&self, streams: &[Arc<str>]) -> Result<Vec<KeyState>> {
+        let keys: Vec<String> = streams.iter().map(|stream| self.key(stream)).collect();
+        self.states(&keys).await
+    }
+
+    /// Keys that begin as those of the relay's own do, and are none of them.
+    ///
+    /// # Errors
+    /// Any error of the connection or of a command.
+    pub async fn unknown_keys(&self) -> Result<Scanned> {
+        let own: Vec<String> = OWN.iter().map(|name| self.key(name)).collect();
+        let is_own = |key: &str| {
+            own.iter().any(|own| match own.ends_with(':') {
+                true => key.starts_with(own.as_str()),
+                false => key == own,
+            })
+        };
+        self.scan(&self.key("outbox:"), None, |key| !is_own(key)).await
+    }
+
+    /// Streams that none of `named` names and that never expire, and that look as if they were filled by
+    /// the relay, or have the prefix to themselves.
+    ///
+    /// # Errors
+    /// Any error of the connection or of a command.
+    pub async fn stray_streams(&self, named: &[Arc<str>]) -> Result<Scanned> {
+        let known: HashSet<String> = named.iter().map(|stream| self.key(stream)).collect();
+        let (prefix, own) = (self.key(""), self.key("outbox:"));
+        let is_stray = |key: &str| !known.contains(key) && !key.starts_with(&own);
+        let mut found = self.scan(&prefix, Some("stream"), is_stray).await?;
+        found.whole &= found.keys.len() <= LOOKED_INTO;
+        found.keys.truncate(LOOKED_INTO);
+        let states = self.states(&found.keys).await?;
+        let keys = std::mem::take(&mut found.keys);
+        for (key, state) in keys.into_iter().zip(states) {
+            let lasts = state.kind == "stream" && state.expires.is_none();
+            // Without a prefix, other people's streams stand beside ours by right.
+            if lasts && (!prefix.is_empty() || self.looks_like_ours(&key).await?) {
+                found.keys.push(key);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the first entry of a stream has the fields of an entry.
+    async fn looks_like_ours(&self, key: &str) -> Result<bool> {
+        let stream = key.strip_prefix(&self.key("")).unwrap_or(key);
+        let end = Position { ms: u64::MAX, n: u64::MAX };
+        let first = self.range(stream, Position::START, end, 1).await?;
+        let has = |name| first.first().is_some_and(|entry| entry.field(name).is_some());
+        Ok(["id", "at", "payload"].into_iter().all(has))
+    }
+
+    async fn states(&self, keys: &[String]) -> Result<Vec<KeyState>> {
+        let mut states = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(CHUNK) {
+            let mut pipeline = Pipeline::with_capacity(2 * chunk.len());
+            for key in chunk {
+                pipeline.cmd("TYPE").arg(key).cmd("TTL").arg(key);
+            }
+            let replies: Vec<Value> =
+                pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
+            for pair in replies.chunks_exact(2) {
+                let odd = |error| in_words(redis::RedisError::from(error));
+                let kind: String = redis::from_redis_value_ref(&pair[0]).map_err(odd)?;
+                let seconds: i64 = redis::from_redis_value_ref(&pair[1]).map_err(odd)?;
+                let expires = u64::try_from(seconds).ok().map(Duration::from_secs);
+                states.push(KeyState { kind, expires });
+            }
+        }
+        Ok(states)
+    }
+
+    /// Keys that begin with `start`, of one type if that is given, that `wanted` wants.
+    async fn scan(
+        &self,
+        start: &str,
+        kind: Option<&str>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Scanned> {
+        let (mut cursor, mut seen, mut found) = (String::from("0"), 0, Scanned::default());
+        while !found.whole && seen < MOST {
+            let mut command = cmd("SCAN");
+            command.arg(&cursor).arg("MATCH").arg(pattern(start)).arg("COUNT").arg(COUNT);
+            if let Some(kind) = kind {
+                command.arg("TYPE").arg(kind);
+            }
+            let (next, keys): (String, Vec<Vec<u8>>) = self.command(&command).await?;
+            let keys = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
+            found.keys.extend(keys.filter(|key| wanted(key)));
+            found.whole = next == "0";
+            (cursor, seen) = (next, seen + COUNT);
+        }
+        // SCAN may give a key twice.
+        found.keys.sort();
+        found.keys.dedup();
+        Ok(found)
+    }
+}
+
+/// A pattern for all keys that begin with `start`, whatever it has in it.
+fn pattern(start: &str) -> String {
+    let mut pattern = String::with_capacity(start.len() + 1);
+    for c in start.chars() {
+        if "*?[]\\^".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('*');
+    pattern
+}
+
+/// A key as redis-cli reads it back.
+pub fn quoted(key: &str) -> String {
+    match key.chars().all(|c| c.is_ascii_graphic() && !"\"'\\".contains(c)) && !key.is_empty() {
+        true => key.to_owned(),
+        false => format!("\"{}\"", key.escape_debug()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_stands_for_itself_in_a_pattern() {
+        assert_eq!(pattern("shop:[1]*"), "shop:\\[1\\]\\**");
+        assert_eq!(pattern(""), "*");
+    }
+
+    #[test]
+    fn odd_keys_are_quoted() {
+        assert_eq!(quoted("outbox:x{1}"), "outbox:x{1}");
+        assert_eq!(quoted("a b\n"), "\"a b\\n\"");
+        assert_eq!(quoted(""), "\"\"");
+    }
+}

@@ -1,0 +1,109 @@
+//! What the relay's user may not do, found by trying, with nothing left behind.
+
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use super::connect::{Redis, code, in_words};
+use crate::error::Result;
+
+/// What a user may not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denied {
+    /// Commands, as ACL SETUSER names them.
+    pub commands: Vec<&'static str>,
+    /// Commands that may be run, but not on keys of the relay.
+    pub keys: bool,
+}
+
+/// Commands that need no key and change nothing, or that change nothing where there is no such key: each
+/// is answered, be it by another error, unless the user has no right to it. `KEY` stands for a key that
+/// does not exist.
+const HARMLESS: &[(&str, &str)] = &[
+    ("ping", "PING"),
+    ("info", "INFO server"),
+    ("eval", "EVAL return(1) 1 KEY"),
+    ("evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"),
+    ("exists", "EXISTS KEY"),
+    ("type", "TYPE KEY"),
+    ("ttl", "TTL KEY"),
+    ("memory|usage", "MEMORY USAGE KEY"),
+    ("scan", "SCAN 0 MATCH KEY COUNT 1"),
+    ("hget", "HGET KEY id"),
+    ("hmget", "HMGET KEY id"),
+    ("xlen", "XLEN KEY"),
+    ("xrange", "XRANGE KEY - + COUNT 1"),
+    ("xrevrange", "XREVRANGE KEY + - COUNT 1"),
+    ("xinfo", "XINFO STREAM KEY"),
+    ("xpending", "XPENDING KEY group"),
+    ("xadd", "XADD KEY NOMKSTREAM 1-1 field value"),
+    ("xgroup", "XGROUP CREATE KEY group 0"),
+    ("xsetid", "XSETID KEY 1-1"),
+    ("xtrim", "XTRIM KEY MAXLEN 1"),
+    ("xclaim", "XCLAIM KEY group consumer 0 1-1"),
+    ("xack", "XACK KEY group 1-1"),
+    ("xdel", "XDEL KEY 1-1"),
+    ("rename", "RENAME KEY KEY"),
+    ("expire", "EXPIRE KEY 60"),
+    ("unlink", "UNLINK KEY"),
+];
+
+/// Commands that make the key; it expires, and is removed behind them.
+const MAKING: &[(&str, &str)] = &[
+    ("hsetnx", "HSETNX KEY id 1"),
+    ("expire", "EXPIRE KEY 60"),
+    ("hset", "HSET KEY id 1"),
+    ("hincrby", "HINCRBY KEY count 1"),
+    ("unlink", "UNLINK KEY"),
+];
+
+impl Redis {
+    /// What this user may not do of what the program needs, as far as that can be seen without making a
+    /// key.
+    ///
+    /// # Errors
+    /// Any error of the connection.
+    pub async fn denied(&self) -> Result<Denied> {
+        let mut denied = Denied::default();
+        self.probe(HARMLESS, &mut denied).await?;
+        Ok(denied)
+    }
+
+    /// As [`Redis::denied`], of what needs a key to be made, which is removed again.
+    ///
+    /// # Errors
+    /// Any error of the connection.
+    pub async fn denied_making(&self, denied: &mut Denied) -> Result<()> {
+        // What could not be removed is not made.
+        match denied.commands.contains(&"unlink") || denied.keys {
+            true => Ok(()),
+            false => self.probe(MAKING, denied).await,
+        }
+    }
+
+    async fn probe(&self, probes: &[(&'static str, &str)], denied: &mut Denied) -> Result<()> {
+        let key = self.key(&format!("outbox:doctor:{}", uuid::Uuid::new_v4()));
+        let mut pipeline = Pipeline::with_capacity(probes.len());
+        pipeline.ignore_errors();
+        for (_, words) in probes {
+            let mut command = Cmd::new();
+            for word in words.split(' ') {
+                command.arg(if word == "KEY" { key.as_str() } else { word });
+            }
+            pipeline.add_command(command);
+        }
+        let replies: Vec<RedisResult<Value>> =
+            pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
+        for ((name, _), reply) in probes.iter().zip(replies) {
+            let Err(error) = reply else { continue };
+            if code(&error) != "NOPERM" {
+                continue;
+            }
+            // The code is the same for both; only the text tells a command from a key.
+            match error.to_string().contains(" command") {
+                true if !denied.commands.contains(name) => denied.commands.push(name),
+                true => {}
+                false => denied.keys = true,
+            }
+        }
+        Ok(())
+    }
+}
