@@ -15,9 +15,10 @@ demo: deps
 	$(CARGO) build --release
 	target/release/outbox-relay demo
 
-# The fail-points are for tests only; kills at random times run against the release build.
+# The fail-points are for tests only; kills at random times, and the demo, run against the release build.
 test: deps languages
-	$(CARGO) test --features failpoints
+	$(CARGO) test --features failpoints --lib
+	$(CARGO) test --features failpoints --test it -- --skip demo::
 	$(CARGO) build --release
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
 		$(CARGO) test --features failpoints --test it -- random demo::

@@ -54,7 +54,9 @@ begin
     perform setval('outbox.lease_until', 1);
 
     -- A logical copy brings rows and leaves sequences behind.
+    -- The log may know ids whose rows have been purged: given out again they would look sealed.
     high := greatest((select coalesce(max(e.id), 0) from outbox.entry e),
+                     (select coalesce(max(b.last_id), 0) from outbox.batch b),
                      coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0));
     if high > 0 then
         perform setval('outbox.entry_id_seq', high);
@@ -162,6 +164,53 @@ $$;
 COMMENT ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) IS 'Makes and attaches leaves so that at least "ahead" times "size" more rows fit. Waits at most 200 ms for a lock; takes ACCESS EXCLUSIVE only on new leaves and on the nets, which nobody uses.';
 
 --
+-- Name: drop_leaves(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.drop_leaves() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '50ms'
+    AS $$
+declare
+    leaf  record;
+    used  bigint;
+    held  boolean;
+begin
+    lock table outbox.leaf in share row exclusive mode;
+    for leaf in select l.tree, l.name, l.lower, l.upper from outbox.leaf l order by l.tree, l.lower loop
+        used := case leaf.tree
+            when 'entry' then coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0)
+            else (select c.seal from outbox.cursor c)
+        end;
+        -- The next number may still be for the leaf that ends with the last one.
+        continue when leaf.upper > used;
+        execute format('select exists (select from outbox.%I)', leaf.name) into held;
+        continue when held;
+        begin
+            execute format('lock table only outbox.%I in access exclusive mode', leaf.tree);
+            execute format('select exists (select from outbox.%I)', leaf.name) into held;
+            if held then
+                raise lock_not_available;
+            end if;
+            execute format('drop table outbox.%I', leaf.name);
+            delete from outbox.leaf l where l.name = leaf.name;
+            return 1;
+        exception when lock_not_available then
+            return 0;
+        end;
+    end loop;
+    return 0;
+end
+$$;
+
+--
+-- Name: FUNCTION drop_leaves(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.drop_leaves() IS 'Drops one empty leaf that numbers have left behind. Locks its table (ACCESS EXCLUSIVE, waited for at most 50 ms), behind which writers wait, so it is called seldom.';
+
+--
 -- Name: emit(text, jsonb, text, text, jsonb, uuid, boolean); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -189,6 +238,74 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean) IS 'Inserts one outbox entry and returns its event_id. ordered => true takes an advisory lock on (stream, key) until the transaction ends; otherwise it locks nothing.';
+
+--
+-- Name: empty_nets(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.empty_nets() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '200ms'
+    AS $_$
+declare
+    root  text;
+    gap   record;
+    moved bigint := 0;
+    rows  bigint;
+    leaf  text;
+    held  boolean;
+begin
+    foreach root in array array['entry', 'seal', 'batch'] loop
+        execute format('select exists (select from outbox.%I)', root || '_net') into held;
+        continue when not held;
+        begin
+            -- What is behind the last leaf is a gap only once there is a next one.
+            perform outbox.attach_leaves();
+            lock table outbox.leaf in share row exclusive mode;
+            execute format('lock table outbox.%I in access exclusive mode', root || '_net');
+            for gap in
+                select g.lower, g.upper
+                from (select coalesce(lag(l.upper) over (order by l.lower), 0) as lower, l.lower as upper
+                      from outbox.leaf l where l.tree = root) g
+                where g.lower < g.upper
+                  -- Writers that still come to the net would wait for the whole move.
+                  and (root <> 'entry' or g.upper <= coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0) + 1)
+            loop
+                leaf := format('%s_%s', root, gap.lower);
+                execute format('select exists (select from outbox.%I where %I >= $1 and %2$I < $2)',
+                               root || '_net', case root when 'entry' then 'id' else 'seal' end)
+                    into held using gap.lower, gap.upper;
+                continue when not held;
+                execute format('create table outbox.%I (like outbox.%I including defaults including storage)', leaf, root);
+                if root = 'batch' then
+                    execute format('alter table outbox.%I set (fillfactor = 80, toast_tuple_target = 256)', leaf);
+                end if;
+                -- Rows keep their transaction in their own column, so the search and the log still know them.
+                execute format(
+                    'with moved as (delete from outbox.%I where %I >= $1 and %2$I < $2 returning *) '
+                    'insert into outbox.%I select * from moved',
+                    root || '_net', case root when 'entry' then 'id' else 'seal' end, leaf)
+                    using gap.lower, gap.upper;
+                get diagnostics rows = row_count;
+                execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)',
+                               root, leaf, gap.lower, gap.upper);
+                insert into outbox.leaf (tree, lower, upper, name) values (root, gap.lower, gap.upper, leaf);
+                moved := moved + rows;
+            end loop;
+        exception when lock_not_available then
+            null;
+        end;
+    end loop;
+    return moved;
+end
+$_$;
+
+--
+-- Name: FUNCTION empty_nets(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.empty_nets() IS 'Moves rows out of the nets into leaves of their own, those of outbox.entry once ids have passed the net (see outbox.leap); returns how many. Locks a net (ACCESS EXCLUSIVE, waited for at most 200 ms) while it moves: whoever writes to other leaves does not wait.';
 
 --
 -- Name: grant_application(regrole); Type: FUNCTION; Schema: outbox; Owner: -
@@ -224,16 +341,19 @@ CREATE FUNCTION outbox.grant_relay(role regrole) RETURNS void
 begin
     execute format('grant usage on schema outbox to %s', role);
     execute format('grant select on all tables in schema outbox to %s', role);
-    execute format('grant insert on outbox.seal, outbox.batch, outbox.stream, outbox.phantom, outbox.lease to %s', role);
+    execute format('grant insert on outbox.seal, outbox.batch, outbox.stream, outbox.phantom, outbox.lease, '
+                   'outbox.checkpoint to %s', role);
     execute format('grant update (dispatched_at) on outbox.batch to %s', role);
-    execute format('grant update (head_ms, head_n, floor_ms, floor_n, state, reason, paused_at, paused_by) '
+    execute format('grant update (head_ms, head_n, groups_lost, state, reason, paused_at, paused_by) '
                    'on outbox.stream to %s', role);
     execute format('grant update (ended_at) on outbox.lease to %s', role);
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
     execute format('grant select on sequence outbox.entry_id_seq to %s', role);
     execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries(), '
-                   'outbox.adopt() to %s', role);
+                   'outbox.adopt(), outbox.rotate_checkpoints(bigint), outbox.purge_entries(interval), '
+                   'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
+                   'outbox.leap(interval), outbox.empty_nets() to %s', role);
 end
 $$;
 
@@ -242,6 +362,88 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.grant_relay(role regrole) IS 'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing. Locks nothing that is in use.';
+
+--
+-- Name: leap(interval); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.leap(age interval, OUT id bigint, OUT seal bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '50ms'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    before constant timestamptz := clock_timestamp() - age;
+    used   bigint := coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0);
+    leaf   record;
+    first  timestamptz;
+begin
+    select l.name, l.upper into leaf from outbox.leaf l
+    where l.tree = 'entry' and l.lower <= used and l.upper > used + 1
+      and exists (select from outbox.leaf next where next.tree = 'entry' and next.lower = l.upper);
+    if not found then
+        -- No leaf takes the next id: the net does, until ids have come to the next leaf.
+        select 'entry_net', l.lower into leaf.name, leaf.upper from outbox.leaf l
+        where l.tree = 'entry' and l.lower > used and exists (select from outbox.entry_net)
+        order by l.lower limit 1;
+    end if;
+    if found then
+        execute format('select created_at from outbox.%I order by id limit 1', leaf.name) into first;
+        if first < before or leaf.name = 'entry_net' then
+            begin
+                -- Changes nothing, but waits for whoever has drawn an id and keeps others from drawing
+                -- one: a number set back would be given out twice.
+                alter sequence outbox.entry_id_seq cache 1;
+                if pg_sequence_last_value('outbox.entry_id_seq') < leaf.upper - 1 then
+                    perform setval('outbox.entry_id_seq', leaf.upper - 1);
+                    id := leaf.upper;
+                end if;
+            exception when lock_not_available then
+                null;
+            end;
+        end if;
+    end if;
+
+    select c.seal into used from outbox.cursor c;
+    select l.name, l.upper into leaf from outbox.leaf l
+    where l.tree = 'seal' and l.lower <= used and l.upper > used
+      and exists (select from outbox.leaf next where next.tree = 'seal' and next.lower = l.upper)
+      and exists (select from outbox.leaf next where next.tree = 'batch' and next.lower = l.upper);
+    if found then
+        execute format('select sealed_at from outbox.%I order by seal limit 1', leaf.name) into first;
+        if first < before then
+            seal := leaf.upper;
+        end if;
+    end if;
+end
+$$;
+
+--
+-- Name: FUNCTION leap(age interval, OUT id bigint, OUT seal bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.leap(age interval, OUT id bigint, OUT seal bigint) IS 'If the leaf of outbox.entry in use has a row older than "age", or ids have come to the net, lets the next id be the first of the next leaf, and returns it; and returns the number from which seals should go on for the same reason. Locks the sequence (SHARE ROW EXCLUSIVE, waited for at most 50 ms) against writers that draw an id.';
+
+--
+-- Name: needs(text[], bigint[]); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.needs(streams text[], ns bigint[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select exists (
+        select from unnest(streams, ns) as u (stream, n)
+        left join outbox.floor f on f.stream = u.stream
+        where coalesce(f.n, 0) < u.n)
+$$;
+
+--
+-- Name: FUNCTION needs(streams text[], ns bigint[]); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.needs(streams text[], ns bigint[]) IS 'Whether one of these streams has its floor below the number beside it. Locks nothing.';
 
 SET default_tablespace = '';
 
@@ -355,6 +557,159 @@ $$;
 COMMENT ON FUNCTION outbox.pending_entries() IS 'The rows of the view outbox.pending. Locks nothing.';
 
 --
+-- Name: purge_entries(interval); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.purge_entries(retention interval, OUT leaves integer, OUT entries bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '50ms'
+    SET enable_seqscan TO 'off'
+    AS $_$
+declare
+    before  constant timestamptz := clock_timestamp() - retention;
+    leaf    record;
+    last    bigint;
+    seen    record;
+    needed  boolean;
+begin
+    leaves := 0;
+    entries := 0;
+    for leaf in select l.name, l.lower, l.upper from outbox.leaf l where l.tree = 'entry' order by l.lower loop
+        execute format('select max(id) from outbox.%I', leaf.name) into last;
+        -- The newest row alone tells most leaves that are in use.
+        continue when last is null or not exists (
+            select from outbox.batch b join outbox.floor f on f.stream = b.stream and f.n >= b.last_n
+            where int8range(b.first_id, b.last_id, '[]') @> last and b.dispatched_at is not null
+              and not exists (select from outbox.seal s where s.seal = b.seal and s.sealed_at >= before));
+        select max(o.seal) as seal, array_agg(o.stream) as streams, array_agg(o.n) as ns,
+               bool_and(o.dispatched) as dispatched, sum(o.entries) as entries
+        into seen
+        from (select b.stream, max(b.seal) as seal, max(b.last_n) as n,
+                     sum(case when b.first_id >= leaf.lower and b.last_id <= last then b.last_n - b.first_n + 1
+                              else (select count(*) from unnest(b.ids) i (id) where i.id between leaf.lower and last)
+                         end) as entries,
+                     bool_and(b.dispatched_at is not null) as dispatched
+              from outbox.batch b
+              where int8range(b.first_id, b.last_id, '[]') && int8range(leaf.lower, last, '[]')
+              group by b.stream) o;
+        continue when not seen.dispatched
+            or exists (select from outbox.seal s where s.seal = seen.seal and s.sealed_at >= before)
+            or outbox.needs(seen.streams, seen.ns);
+        begin
+            execute format('lock table outbox.%I in access exclusive mode', leaf.name);
+            execute format(
+                'select exists (select from outbox.%1$I e, outbox.cursor c '
+                               'where e.xid >= pg_snapshot_xmax(c.base)) '
+                    'or exists (select from outbox.%1$I e '
+                               'where e.xid = any (array(select pg_snapshot_xip(c.base) from outbox.cursor c)))',
+                leaf.name) into needed;
+            if needed or outbox.needs(seen.streams, seen.ns) or exists (
+                select from outbox.batch b
+                where b.seal > seen.seal
+                  and int8range(b.first_id, b.last_id, '[]') && int8range(leaf.lower, leaf.upper)
+            ) then
+                raise lock_not_available;
+            end if;
+            execute format('truncate outbox.%I', leaf.name);
+            leaves := 1;
+            entries := seen.entries;
+            -- One at a time: the lock is held until the transaction ends.
+            return;
+        exception when lock_not_available then
+            -- Somebody writes to it, or reads all of it, or a late row has come: another time. The
+            -- exception gives the lock back.
+            null;
+        end;
+    end loop;
+end
+$_$;
+
+--
+-- Name: FUNCTION purge_entries(retention interval, OUT leaves integer, OUT entries bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.purge_entries(retention interval, OUT leaves integer, OUT entries bigint) IS 'Empties a leaf of outbox.entry all of whose rows are older than "retention", in Redis, and acknowledged by every consumer group. Locks such a leaf (ACCESS EXCLUSIVE, waited for at most 50 ms, held for a few milliseconds).';
+
+--
+-- Name: purge_log(interval); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.purge_log(retention interval, OUT leaves integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '50ms'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    before  constant timestamptz := clock_timestamp() - retention;
+    newest  constant bigint := (select c.seal from outbox.cursor c);
+    leaf    record;
+    seen    record;
+    again   bigint;
+begin
+    leaves := 0;
+    for leaf in select l.name, l.lower, l.upper from outbox.leaf l where l.tree = 'batch' order by l.lower loop
+        execute format('select seal from outbox.%I limit 1', leaf.name) into again;
+        continue when again is null or exists (
+            select from outbox.seal s
+            where s.seal = (select max(t.seal) from outbox.seal t where t.seal < leaf.upper)
+              and s.sealed_at >= before);
+        execute format(
+            'select min(b.first_id) as first_id, max(b.last_id) as last_id, max(b.seal) as seal, '
+                   'bool_and(b.dispatched_at is not null) as dispatched from outbox.%I b', leaf.name) into seen;
+        continue when not seen.dispatched
+            or exists (select from outbox.entry e where e.id >= seen.first_id and e.id <= seen.last_id);
+        begin
+            execute format('lock table outbox.%I in access exclusive mode', leaf.name);
+            -- Numbering goes on from here when no row of the log is left.
+            execute format(
+                'with last as materialized ('
+                    'select distinct on (b.stream) b.stream, b.last_n, b.ms, b.dispatched_at, b.seal '
+                    'from outbox.%I b order by b.stream, b.last_n desc), '
+                'carried as ('
+                    'update outbox.stream s set '
+                        'head_ms = case when l.last_n > s.head_n then l.ms else s.head_ms end, '
+                        'head_n = greatest(l.last_n, s.head_n), '
+                        'purged_ms = case when l.last_n > s.purged_n then l.ms else s.purged_ms end, '
+                        'purged_n = greatest(l.last_n, s.purged_n) '
+                    'from last l where s.name = l.stream) '
+                'select case when bool_and(l.dispatched_at is not null and f.n >= l.last_n) then max(l.seal) end '
+                'from last l left join outbox.floor f on f.stream = l.stream', leaf.name) into again;
+            if again is null or again > seen.seal then
+                raise lock_not_available;
+            end if;
+            execute format('truncate outbox.%I', leaf.name);
+            leaves := 1;
+            return;
+        exception when lock_not_available then
+            null;
+        end;
+    end loop;
+    for leaf in select l.name, l.lower, l.upper from outbox.leaf l
+                where l.tree = 'seal' and l.upper <= newest order by l.lower loop
+        execute format('select max(seal) from outbox.%I', leaf.name) into again;
+        continue when again is null
+            or exists (select from outbox.seal s where s.seal = again and s.sealed_at >= before)
+            or exists (select from outbox.batch b where b.seal >= leaf.lower and b.seal < leaf.upper);
+        begin
+            execute format('truncate outbox.%I', leaf.name);
+            leaves := 1;
+            return;
+        exception when lock_not_available then
+            null;
+        end;
+    end loop;
+end
+$$;
+
+--
+-- Name: FUNCTION purge_log(retention interval, OUT leaves integer); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.purge_log(retention interval, OUT leaves integer) IS 'Empties a leaf of outbox.batch or outbox.seal whose rows of outbox.entry are purged, and writes into outbox.stream how far each stream had got. Locks such a leaf (ACCESS EXCLUSIVE, waited for at most 50 ms).';
+
+--
 -- Name: refuse_entry(); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -404,6 +759,45 @@ $_$;
 --
 
 COMMENT ON FUNCTION outbox.refuse_entry() IS 'Trigger: says which bound of outbox.entry a row breaks and what to do. Locks nothing.';
+
+--
+-- Name: rotate_checkpoints(bigint); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.rotate_checkpoints(bytes bigint DEFAULT 16777216) RETURNS smallint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '100ms'
+    AS $$
+declare
+    active  smallint := coalesce((select c.half from outbox.checkpoint c order by c.id desc limit 1), 0);
+    leaf    text := format('checkpoint_%s', active);
+    streams bigint;
+    held    bigint;
+begin
+    if pg_table_size(format('outbox.%I', leaf)) < bytes then
+        return active;
+    end if;
+    execute format('lock table outbox.%I in access exclusive mode', leaf);
+    execute format('select count(distinct stream), count(*) from outbox.%I', leaf) into streams, held;
+    -- Where most rows are the latest of their stream, copying them would free nothing.
+    if held < 4 * streams then
+        return active;
+    end if;
+    execute format(
+        'insert into outbox.checkpoint (half, stream, taken_at, nonce, count, floor_ms, floor_n, groups) '
+        'select distinct on (stream) %s, stream, taken_at, nonce, count, floor_ms, floor_n, groups '
+        'from outbox.%I order by stream, id desc', 1 - active, leaf);
+    execute format('truncate outbox.%I', leaf);
+    return 1 - active;
+end
+$$;
+
+--
+-- Name: FUNCTION rotate_checkpoints(bytes bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.rotate_checkpoints(bytes bigint) IS 'Returns the half of outbox.checkpoint to write to; if it has grown beyond "bytes", copies the latest rows to the other one and truncates it. Locks that half (ACCESS EXCLUSIVE, waited for at most 100 ms), which only the relay and readers of status use.';
 
 --
 -- Name: wake(); Type: FUNCTION; Schema: outbox; Owner: -
@@ -563,6 +957,149 @@ ALTER TABLE ONLY outbox.batch_net ALTER COLUMN ids SET STORAGE EXTERNAL;
 --
 
 COMMENT ON TABLE outbox.batch_net IS 'Takes rows for which no leaf was attached in time. Should be empty.';
+
+--
+-- Name: checkpoint; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.checkpoint (
+    half smallint NOT NULL,
+    id bigint NOT NULL,
+    stream text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    nonce text NOT NULL,
+    count bigint NOT NULL,
+    floor_ms bigint NOT NULL,
+    floor_n bigint NOT NULL,
+    groups jsonb NOT NULL,
+    CONSTRAINT checkpoint_half_check CHECK ((half = ANY (ARRAY[0, 1])))
+)
+PARTITION BY LIST (half);
+
+--
+-- Name: TABLE checkpoint; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.checkpoint IS 'Consumer groups of each stream as they were in Redis; the row with the highest id per stream counts. Insert only: when one half has grown, the latest rows are copied to the other and it is truncated.';
+
+--
+-- Name: COLUMN checkpoint.half; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.half IS 'Which half of the table: one is written to, the other is empty.';
+
+--
+-- Name: COLUMN checkpoint.id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.id IS 'Order of checkpoints.';
+
+--
+-- Name: COLUMN checkpoint.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.stream IS 'The stream.';
+
+--
+-- Name: COLUMN checkpoint.taken_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.taken_at IS 'When.';
+
+--
+-- Name: COLUMN checkpoint.nonce; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.nonce IS 'Which life of Redis: a Redis with another nonce has lost everything since.';
+
+--
+-- Name: COLUMN checkpoint.count; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.count IS 'How often the canary in Redis had been raised: a Redis that counts less has gone back to a time before this checkpoint.';
+
+--
+-- Name: COLUMN checkpoint.floor_ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.floor_ms IS 'Milliseconds of the position of floor_n.';
+
+--
+-- Name: COLUMN checkpoint.floor_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.floor_n IS 'Number up to which every consumer group has acknowledged, or, without groups, up to which the stream was trimmed: what a lost stream need not get back.';
+
+--
+-- Name: COLUMN checkpoint.groups; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.checkpoint.groups IS 'Each group: its name, the last entry it was given, and what it has not acknowledged.';
+
+--
+-- Name: checkpoint_0; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.checkpoint_0 (
+    half smallint NOT NULL,
+    id bigint NOT NULL,
+    stream text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    nonce text NOT NULL,
+    count bigint NOT NULL,
+    floor_ms bigint NOT NULL,
+    floor_n bigint NOT NULL,
+    groups jsonb NOT NULL,
+    CONSTRAINT checkpoint_half_check CHECK ((half = ANY (ARRAY[0, 1])))
+);
+
+--
+-- Name: TABLE checkpoint_0; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.checkpoint_0 IS 'One half of outbox.checkpoint.';
+
+--
+-- Name: checkpoint_1; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.checkpoint_1 (
+    half smallint NOT NULL,
+    id bigint NOT NULL,
+    stream text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    nonce text NOT NULL,
+    count bigint NOT NULL,
+    floor_ms bigint NOT NULL,
+    floor_n bigint NOT NULL,
+    groups jsonb NOT NULL,
+    CONSTRAINT checkpoint_half_check CHECK ((half = ANY (ARRAY[0, 1])))
+);
+
+--
+-- Name: TABLE checkpoint_1; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.checkpoint_1 IS 'The other half of outbox.checkpoint.';
+
+--
+-- Name: checkpoint_id_seq; Type: SEQUENCE; Schema: outbox; Owner: -
+--
+
+ALTER TABLE outbox.checkpoint ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox.checkpoint_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: SEQUENCE checkpoint_id_seq; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON SEQUENCE outbox.checkpoint_id_seq IS 'Numbers checkpoints.';
 
 --
 -- Name: seal; Type: TABLE; Schema: outbox; Owner: -
@@ -760,6 +1297,133 @@ CREATE VIEW outbox.entry_status AS
 --
 
 COMMENT ON VIEW outbox.entry_status IS 'Each entry with its number and ID in its stream: pending, sealed or dispatched. Ask by id.';
+
+--
+-- Name: stream; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.stream (
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    head_ms bigint DEFAULT 0 NOT NULL,
+    head_n bigint DEFAULT 0 NOT NULL,
+    purged_ms bigint DEFAULT 0 NOT NULL,
+    purged_n bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'active'::text NOT NULL,
+    reason text,
+    paused_at timestamp with time zone,
+    paused_by text,
+    groups_lost boolean DEFAULT false NOT NULL,
+    CONSTRAINT stream_state_check CHECK ((state = ANY (ARRAY['active'::text, 'rebuilding'::text, 'full'::text, 'paused'::text, 'halted'::text])))
+);
+
+--
+-- Name: TABLE stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.stream IS 'Streams that have had an entry sealed. Changed only when the state of a stream changes.';
+
+--
+-- Name: COLUMN stream.name; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.name IS 'The stream, as rows of outbox.entry name it.';
+
+--
+-- Name: COLUMN stream.created_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.created_at IS 'When its first row was sealed.';
+
+--
+-- Name: COLUMN stream.head_ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.head_ms IS 'Milliseconds of the position of head_n.';
+
+--
+-- Name: COLUMN stream.head_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.head_n IS 'Number up to which the stream is settled without the log: entries that were purged, or found in Redis without a row in Postgres.';
+
+--
+-- Name: COLUMN stream.purged_ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.purged_ms IS 'Milliseconds of the position of purged_n.';
+
+--
+-- Name: COLUMN stream.purged_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.purged_n IS 'Number up to which rows and log have been purged: nobody needs them any more.';
+
+--
+-- Name: COLUMN stream.state; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.state IS 'What the relay last said of it: active, rebuilding, full, halted.';
+
+--
+-- Name: COLUMN stream.reason; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.reason IS 'Why, in one sentence that names the remedy; null while it is active.';
+
+--
+-- Name: COLUMN stream.paused_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.paused_at IS 'Since when `outbox-relay pause` holds the stream: its rows are sealed and wait in Postgres. Null while it flows.';
+
+--
+-- Name: COLUMN stream.paused_by; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.paused_by IS 'Who paused it: user and host of the command.';
+
+--
+-- Name: COLUMN stream.groups_lost; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.stream.groups_lost IS 'Redis has lost something of the stream, and its consumer groups are not back yet: whoever leads next begins with them.';
+
+--
+-- Name: floor; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.floor AS
+ SELECT s.name AS stream,
+        CASE
+            WHEN (COALESCE(c.floor_n, (0)::bigint) > s.purged_n) THEN c.floor_ms
+            ELSE s.purged_ms
+        END AS ms,
+    GREATEST(COALESCE(c.floor_n, (0)::bigint), s.purged_n) AS n,
+    c.nonce,
+    c.count,
+    c.taken_at,
+    COALESCE(c.groups, '[]'::jsonb) AS groups
+   FROM (outbox.stream s
+     LEFT JOIN LATERAL ( SELECT k.half,
+            k.id,
+            k.stream,
+            k.taken_at,
+            k.nonce,
+            k.count,
+            k.floor_ms,
+            k.floor_n,
+            k.groups
+           FROM outbox.checkpoint k
+          WHERE (k.stream = s.name)
+          ORDER BY k.id DESC
+         LIMIT 1) c ON (true));
+
+--
+-- Name: VIEW floor; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.floor IS 'Each stream with its floor, below which nobody needs anything, and its consumer groups, as of the latest checkpoint.';
 
 --
 -- Name: identity; Type: TABLE; Schema: outbox; Owner: -
@@ -1085,90 +1749,6 @@ CREATE TABLE outbox.seal_net (
 COMMENT ON TABLE outbox.seal_net IS 'Takes rows for which no leaf was attached in time. Should be empty.';
 
 --
--- Name: stream; Type: TABLE; Schema: outbox; Owner: -
---
-
-CREATE TABLE outbox.stream (
-    name text NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    head_ms bigint DEFAULT 0 NOT NULL,
-    head_n bigint DEFAULT 0 NOT NULL,
-    floor_ms bigint DEFAULT 0 NOT NULL,
-    floor_n bigint DEFAULT 0 NOT NULL,
-    state text DEFAULT 'active'::text NOT NULL,
-    reason text,
-    paused_at timestamp with time zone,
-    paused_by text,
-    CONSTRAINT stream_state_check CHECK ((state = ANY (ARRAY['active'::text, 'rebuilding'::text, 'full'::text, 'paused'::text, 'halted'::text])))
-);
-
---
--- Name: TABLE stream; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON TABLE outbox.stream IS 'Streams that have had an entry sealed. Changed only when the state of a stream changes.';
-
---
--- Name: COLUMN stream.name; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.name IS 'The stream, as rows of outbox.entry name it.';
-
---
--- Name: COLUMN stream.created_at; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.created_at IS 'When its first row was sealed.';
-
---
--- Name: COLUMN stream.head_ms; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.head_ms IS 'Milliseconds of the position of head_n.';
-
---
--- Name: COLUMN stream.head_n; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.head_n IS 'Number up to which the stream is settled without the log: entries found in Redis whose rows Postgres lost.';
-
---
--- Name: COLUMN stream.floor_ms; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.floor_ms IS 'Milliseconds of the position of floor_n.';
-
---
--- Name: COLUMN stream.floor_n; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.floor_n IS 'Number up to which every consumer group has acknowledged: what a lost stream need not get back.';
-
---
--- Name: COLUMN stream.state; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.state IS 'What the relay last said of it: active, rebuilding, full, halted.';
-
---
--- Name: COLUMN stream.reason; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.reason IS 'Why, in one sentence that names the remedy; null while it is active.';
-
---
--- Name: COLUMN stream.paused_at; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.paused_at IS 'Since when `outbox-relay pause` holds the stream: its rows are sealed and wait in Postgres. Null while it flows.';
-
---
--- Name: COLUMN stream.paused_by; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.stream.paused_by IS 'Who paused it: user and host of the command.';
-
---
 -- Name: stream_status; Type: VIEW; Schema: outbox; Owner: -
 --
 
@@ -1183,7 +1763,10 @@ CREATE VIEW outbox.stream_status AS
  SELECT COALESCE(s.name, w.stream) AS stream,
     GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) AS sealed,
     GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) AS dispatched,
-    NULLIF(s.floor_n, 0) AS acked,
+        CASE
+            WHEN (f.groups <> '[]'::jsonb) THEN f.n
+            ELSE NULL::bigint
+        END AS acked,
     ((GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) - GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint))) + COALESCE(w.entries, (0)::bigint)) AS undispatched,
     COALESCE(o.created_at, w.oldest) AS oldest_undispatched_at,
         CASE
@@ -1193,9 +1776,11 @@ CREATE VIEW outbox.stream_status AS
         CASE
             WHEN (s.paused_at IS NOT NULL) THEN format('paused by %s at %s; `outbox-relay resume %s` lets it flow again'::text, COALESCE(s.paused_by, 'somebody'::text), to_char((s.paused_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'::text), s.name)
             ELSE s.reason
-        END AS reason
-   FROM ((((outbox.stream s
+        END AS reason,
+    COALESCE(s.purged_n, (0)::bigint) AS purged
+   FROM (((((outbox.stream s
      FULL JOIN waiting w ON ((w.stream = s.name)))
+     LEFT JOIN outbox.floor f ON ((f.stream = s.name)))
      LEFT JOIN LATERAL ( SELECT b.last_n
            FROM outbox.batch b
           WHERE (b.stream = s.name)
@@ -1254,6 +1839,18 @@ ALTER TABLE ONLY outbox.batch ATTACH PARTITION outbox.batch_10000000 FOR VALUES 
 --
 
 ALTER TABLE ONLY outbox.batch ATTACH PARTITION outbox.batch_net DEFAULT;
+
+--
+-- Name: checkpoint_0; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.checkpoint ATTACH PARTITION outbox.checkpoint_0 FOR VALUES IN ('0');
+
+--
+-- Name: checkpoint_1; Type: TABLE ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.checkpoint ATTACH PARTITION outbox.checkpoint_1 FOR VALUES IN ('1');
 
 --
 -- Name: entry_0; Type: TABLE ATTACH; Schema: outbox; Owner: -
@@ -1318,6 +1915,27 @@ ALTER TABLE ONLY outbox.batch_10000000
 
 ALTER TABLE ONLY outbox.batch_net
     ADD CONSTRAINT batch_net_pkey PRIMARY KEY (stream, last_n, seal);
+
+--
+-- Name: checkpoint checkpoint_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.checkpoint
+    ADD CONSTRAINT checkpoint_pkey PRIMARY KEY (stream, id, half);
+
+--
+-- Name: checkpoint_0 checkpoint_0_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.checkpoint_0
+    ADD CONSTRAINT checkpoint_0_pkey PRIMARY KEY (stream, id, half);
+
+--
+-- Name: checkpoint_1 checkpoint_1_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.checkpoint_1
+    ADD CONSTRAINT checkpoint_1_pkey PRIMARY KEY (stream, id, half);
 
 --
 -- Name: entry entry_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
@@ -1466,6 +2084,36 @@ CREATE INDEX batch_10000000_int8range_idx ON outbox.batch_10000000 USING gist (i
 --
 
 CREATE INDEX batch_net_int8range_idx ON outbox.batch_net USING gist (int8range(first_id, last_id, '[]'::text));
+
+--
+-- Name: checkpoint_id; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX checkpoint_id ON ONLY outbox.checkpoint USING btree (id);
+
+--
+-- Name: INDEX checkpoint_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.checkpoint_id IS 'By id: which half is written to.';
+
+--
+-- Name: checkpoint_0_id_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX checkpoint_0_id_idx ON outbox.checkpoint_0 USING btree (id);
+
+--
+-- Name: INDEX checkpoint_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.checkpoint_pkey IS 'By stream; the last one counts.';
+
+--
+-- Name: checkpoint_1_id_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX checkpoint_1_id_idx ON outbox.checkpoint_1 USING btree (id);
 
 --
 -- Name: INDEX entry_pkey; Type: COMMENT; Schema: outbox; Owner: -
@@ -1618,6 +2266,30 @@ ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_net_int8range_idx;
 ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_net_pkey;
 
 --
+-- Name: checkpoint_0_id_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.checkpoint_id ATTACH PARTITION outbox.checkpoint_0_id_idx;
+
+--
+-- Name: checkpoint_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.checkpoint_pkey ATTACH PARTITION outbox.checkpoint_0_pkey;
+
+--
+-- Name: checkpoint_1_id_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.checkpoint_id ATTACH PARTITION outbox.checkpoint_1_id_idx;
+
+--
+-- Name: checkpoint_1_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.checkpoint_pkey ATTACH PARTITION outbox.checkpoint_1_pkey;
+
+--
 -- Name: entry_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
 --
 
@@ -1708,10 +2380,22 @@ REVOKE ALL ON FUNCTION outbox.adopt(OUT sealed bigint, OUT restamped bigint) FRO
 REVOKE ALL ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) FROM PUBLIC;
 
 --
+-- Name: FUNCTION drop_leaves(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.drop_leaves() FROM PUBLIC;
+
+--
 -- Name: FUNCTION emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean); Type: ACL; Schema: outbox; Owner: -
 --
 
 REVOKE ALL ON FUNCTION outbox.emit(stream text, payload jsonb, key text, type text, headers jsonb, event_id uuid, ordered boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION empty_nets(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.empty_nets() FROM PUBLIC;
 
 --
 -- Name: FUNCTION grant_application(role regrole); Type: ACL; Schema: outbox; Owner: -
@@ -1726,16 +2410,46 @@ REVOKE ALL ON FUNCTION outbox.grant_application(role regrole) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.grant_relay(role regrole) FROM PUBLIC;
 
 --
+-- Name: FUNCTION leap(age interval, OUT id bigint, OUT seal bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.leap(age interval, OUT id bigint, OUT seal bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION needs(streams text[], ns bigint[]); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.needs(streams text[], ns bigint[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION pending_entries(); Type: ACL; Schema: outbox; Owner: -
 --
 
 REVOKE ALL ON FUNCTION outbox.pending_entries() FROM PUBLIC;
 
 --
+-- Name: FUNCTION purge_entries(retention interval, OUT leaves integer, OUT entries bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.purge_entries(retention interval, OUT leaves integer, OUT entries bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION purge_log(retention interval, OUT leaves integer); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.purge_log(retention interval, OUT leaves integer) FROM PUBLIC;
+
+--
 -- Name: FUNCTION refuse_entry(); Type: ACL; Schema: outbox; Owner: -
 --
 
 REVOKE ALL ON FUNCTION outbox.refuse_entry() FROM PUBLIC;
+
+--
+-- Name: FUNCTION rotate_checkpoints(bytes bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.rotate_checkpoints(bytes bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION wake(); Type: ACL; Schema: outbox; Owner: -

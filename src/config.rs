@@ -9,7 +9,7 @@ use clap::Args;
 use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::{Bounds, Settings};
-use crate::stream::Server;
+use crate::stream::{Limits, Server};
 
 /// Where Postgres is.
 #[derive(Args, Clone, Debug, Default)]
@@ -59,6 +59,21 @@ pub struct RunArgs {
     /// All streams in Redis are compared with what they should hold this often [100ms to 10m]
     #[arg(long, env = "OUTBOX_AUDIT", value_name = "TIME", default_value = "5s")]
     pub audit: String,
+    /// Consumer groups are looked at, stored and trimmed by this often [100ms to 1m]
+    #[arg(long, env = "OUTBOX_CHECKPOINT", value_name = "TIME", default_value = "1s")]
+    pub checkpoint: String,
+    /// Rows and log are kept this long at least, and until every group has acknowledged [1s to 3650d]
+    #[arg(long, env = "OUTBOX_RETENTION", value_name = "TIME", default_value = "7d")]
+    pub retention: String,
+    /// Entries that a stream holds at most; more wait in Postgres [1 to 1000000000]
+    #[arg(long, env = "OUTBOX_STREAM_LIMIT", value_name = "COUNT", default_value = "1000000")]
+    pub stream_limit: String,
+    /// Memory of Redis, about, at which a stream takes no more entries [64KiB to 1024GiB]
+    #[arg(long, env = "OUTBOX_STREAM_BYTES", value_name = "SIZE", default_value = "256MiB")]
+    pub stream_bytes: String,
+    /// A stream without a consumer group is held at its limit, or trimmed by age and length [hold, trim]
+    #[arg(long, env = "OUTBOX_UNGROUPED", value_name = "HOW", default_value = "hold")]
+    pub ungrouped: String,
     /// Rows are searched for at least this often [10ms to 1s]
     #[arg(long, env = "OUTBOX_POLL", value_name = "TIME", default_value = "1s")]
     pub poll: String,
@@ -180,10 +195,18 @@ impl RunArgs {
         };
         let lease = time("OUTBOX_LEASE", &self.lease, 1_000 * MS, minutes(10));
         let audit = time("OUTBOX_AUDIT", &self.audit, 100 * MS, minutes(10));
+        let checkpoint = time("OUTBOX_CHECKPOINT", &self.checkpoint, 100 * MS, minutes(1));
+        let years = Duration::from_secs(3_650 * 86_400);
+        let retention = time("OUTBOX_RETENTION", &self.retention, 1_000 * MS, years);
         let poll = time("OUTBOX_POLL", &self.poll, 10 * MS, 1_000 * MS);
         let drain = time("OUTBOX_DRAIN", &self.drain, Duration::ZERO, minutes(10));
         let start = time("OUTBOX_START", &self.start, Duration::ZERO, minutes(60));
         let wake = problems.keep("OUTBOX_WAKE", switch(&self.wake));
+        let entries = count(&self.stream_limit, 1, 1_000_000_000);
+        let entries = problems.keep("OUTBOX_STREAM_LIMIT", entries);
+        let held = size(&self.stream_bytes, 64 << 10, 1 << 40);
+        let held = problems.keep("OUTBOX_STREAM_BYTES", held);
+        let trim_ungrouped = problems.keep("OUTBOX_UNGROUPED", ungrouped(&self.ungrouped));
         let rows = problems.keep("OUTBOX_BATCH_ROWS", count(&self.batch_rows, 1, 20_000));
         let bytes = problems.keep("OUTBOX_BATCH_BYTES", size(&self.batch_bytes, 64 << 10, 4 << 20));
         let http = problems.keep("OUTBOX_HTTP", address(&self.http));
@@ -194,6 +217,13 @@ impl RunArgs {
             server: server?,
             lease: lease?,
             audit: audit?,
+            checkpoint: checkpoint?,
+            retention: retention?,
+            limits: Limits {
+                entries: entries? as u64,
+                bytes: held? as u64,
+                trim_ungrouped: trim_ungrouped?,
+            },
             poll: poll?,
             wake: wake?,
             drain: drain?,
@@ -268,6 +298,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Whether a stream without groups is trimmed.
+fn ungrouped(text: &str) -> Result<bool, String> {
+    match text {
+        "trim" => Ok(true),
+        "hold" => Ok(false),
+        _ => Err(format!("{text:?} is neither hold nor trim")),
+    }
+}
+
 fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -314,6 +353,11 @@ mod tests {
             },
             lease: "never".into(),
             audit: "5s".into(),
+            checkpoint: "1h".into(),
+            retention: "0s".into(),
+            stream_limit: "0".into(),
+            stream_bytes: "1".into(),
+            ungrouped: "drop".into(),
             poll: "2s".into(),
             wake: "maybe".into(),
             drain: "20s".into(),
@@ -330,6 +374,11 @@ mod tests {
             "DATABASE_URL",
             "REDIS_URL",
             "OUTBOX_LEASE",
+            "OUTBOX_CHECKPOINT",
+            "OUTBOX_RETENTION",
+            "OUTBOX_STREAM_LIMIT",
+            "OUTBOX_STREAM_BYTES",
+            "OUTBOX_UNGROUPED",
             "OUTBOX_POLL",
             "OUTBOX_WAKE",
             "OUTBOX_BATCH_ROWS",

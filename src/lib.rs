@@ -28,7 +28,7 @@
 //! | [`outbox`] | the Postgres end: search, log, lease, wake-ups, schema |
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
-//! | [`entry`], [`position`], [`batch`] | the values that travel |
+//! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
 //! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
 //! | [`telemetry`] | logs, metrics, health |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
@@ -54,8 +54,8 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `text`, `outbox::cursor`, `relay::{decide, plan, pace, progress}`
-//!     do no I/O, read no clock and log nothing.
+//! 11. `position`, `entry`, `batch`, `group`, `text`, `outbox::cursor` and `relay::{decide, plan, pace,
+//!     progress}` do no I/O, read no clock and log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
 pub mod batch;
@@ -65,6 +65,7 @@ pub mod demo;
 pub mod entry;
 pub mod error;
 pub mod failpoint;
+pub mod group;
 pub mod outbox;
 pub mod position;
 pub mod relay;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// An entry's ID in Redis, `<ms>-<n>`: `n` is its number in the stream (1, 2, 3 …, dense, never
 /// reset), `ms` the clock of Postgres when it was sealed, never decreasing. So positions of one
 /// stream grow with `n`.
@@ -32,6 +34,20 @@ impl FromStr for Position {
         text.split_once('-')
             .and_then(|(ms, n)| Some(Self { ms: ms.parse().ok()?, n: n.parse().ok()? }))
             .ok_or_else(|| format!("{text:?} is not a stream entry ID like 1763838000000-42"))
+    }
+}
+
+/// As Redis writes it.
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

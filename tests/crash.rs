@@ -57,8 +57,9 @@ mod at_a_step {
     use std::time::Duration;
 
     use crate::support::relay::Relay;
+    use crate::support::workers::{Reply, Workers, make_group};
     use crate::support::world::World;
-    use crate::support::writers::{Writers, write_rows};
+    use crate::support::writers::{STREAMS, Writers, write_rows};
 
     /// A relay that dies at the `visit`th time it comes to `step`; returns when it is dead.
     async fn dies(world: &World, step: &str, visit: u32) -> Relay {
@@ -178,6 +179,87 @@ mod at_a_step {
         world.reconcile().await;
         // Once told, what is missing is backlog: whoever goes on does not report it again.
         assert_eq!(dead[0].lost("orders"), [(1, 300)], "by all that died");
+        relay.lost_nothing();
+    }
+
+    const STEPS: [&str; 5] =
+        ["before_restore", "after_restore", "after_replay", "before_pend", "after_pend"];
+
+    /// Dies at `step` while it puts back what `loss` took; the successor finds the groups where they were,
+    /// with what they had not acknowledged.
+    async fn killed_while_groups_come_back(loss: &[&str], step: &str) {
+        let world = World::new().await;
+        let mut relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
+        write_rows(&world, "orders", 120).await;
+        world.holds("orders", 120).await;
+        make_group(&world, "orders", "mail").await;
+        let read = ["XREADGROUP", "GROUP", "mail", "one", "COUNT", "90", "STREAMS", "orders", ">"];
+        let given: Reply = world.redis(&read).await;
+        for (id, _) in given[0].1.iter().filter(|(id, _)| !id.ends_with('7')) {
+            world.redis::<u64>(&["XACK", "orders", "mail", id]).await;
+        }
+        world.checkpointed("orders").await;
+        let state = world.group("orders", "mail").await.unwrap();
+        assert_eq!(state.pending.len(), 9);
+        relay.kill();
+        world.end_lease().await;
+        world.redis::<()>(loss).await;
+        let fail = format!("{step}:1");
+        let more = [("OUTBOX_FAILPOINT", fail.as_str()), ("OUTBOX_BATCH_ROWS", "20")];
+        let mut dying = world.relay("dying", &more);
+        assert_eq!(dying.wait(Duration::from_secs(60)).signal(), Some(9), "{}", dying.log());
+        world.end_lease().await;
+        let _successor = world.relay("successor", &[("OUTBOX_CHECKPOINT", "100ms")]);
+        world.settled().await;
+        crate::support::eventually("the group is as it was", Duration::from_secs(30), || async {
+            world.group("orders", "mail").await.as_ref() == Some(&state)
+        })
+        .await;
+        world.reconcile().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_while_groups_come_back_with_all_of_redis() {
+        for step in STEPS {
+            killed_while_groups_come_back(&["FLUSHALL"], step).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_while_groups_come_back_with_one_stream() {
+        for step in STEPS {
+            killed_while_groups_come_back(&["DEL", "orders"], step).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_at_checkpoints_and_trims_no_group_skips_an_entry() {
+        let world = World::new().await;
+        let mail = Workers::start(&world, "mail", &STREAMS).await;
+        let writers = Writers::start(&world, 3);
+        for step in ["before_checkpoint", "after_checkpoint", "before_trim", "after_trim"] {
+            for visit in [1, 4] {
+                let fail = format!("{step}:{visit}");
+                let more = [("OUTBOX_FAILPOINT", fail.as_str()), ("OUTBOX_CHECKPOINT", "100ms")];
+                let mut dying = world.relay("dying", &more);
+                assert_eq!(
+                    dying.wait(Duration::from_secs(60)).signal(),
+                    Some(9),
+                    "{}",
+                    dying.log()
+                );
+                world.end_lease().await;
+            }
+        }
+        let relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
+        writers.stop().await;
+        world.settled().await;
+        assert_eq!(
+            mail.finish(&world, &STREAMS).await,
+            0,
+            "nothing was lost, so nothing comes again"
+        );
+        world.reconcile().await;
         relay.lost_nothing();
     }
 

@@ -345,7 +345,7 @@ async fn a_lost_stream_begins_behind_its_floor() {
     assert!(relay.stop().success());
     let floor = read_stream(&world, "a").await[5].position();
     world
-        .sql(&format!("update outbox.stream set floor_ms = {}, floor_n = {}", floor.0, floor.1))
+        .sql(&format!("update outbox.stream set purged_ms = {}, purged_n = {}", floor.0, floor.1))
         .await;
     world.redis::<()>(&["FLUSHALL"]).await;
     let relay = world.relay("relay", &[]);

@@ -16,7 +16,7 @@ use crate::support::writers::write_rows;
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Where the relay says that it serves.
-async fn address(relay: &Relay) -> String {
+pub(crate) async fn address(relay: &Relay) -> String {
     relay.logged("serving /metrics").await;
     let log = relay.log();
     let (_, rest) = log.split_once("http://").unwrap();
@@ -38,13 +38,13 @@ async fn ask(address: &str, request: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn value(address: &str, series: &str) -> Option<f64> {
+pub(crate) async fn value(address: &str, series: &str) -> Option<f64> {
     let (_, text) = get(address, "/metrics").await;
     let line = text.lines().find(|line| line.starts_with(&format!("{series} ")))?;
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
-async fn becomes(address: &str, series: &str, wanted: f64) {
+pub(crate) async fn becomes(address: &str, series: &str, wanted: f64) {
     eventually(&format!("{series} is {wanted}"), BOUND, || async {
         value(address, series).await == Some(wanted)
     })

@@ -57,8 +57,11 @@ async fn status_as_json_has_stable_keys_and_says_what_the_view_says() {
     let expected = [
         "acked",
         "dispatched",
+        "entries",
+        "groups",
         "oldest_undispatched_age_seconds",
         "oldest_undispatched_at",
+        "purged",
         "reason",
         "sealed",
         "state",
@@ -115,6 +118,7 @@ async fn trace_follows_an_event_from_its_row_to_its_groups() {
         "n",
         "state",
         "stream",
+        "trimmed",
         "type",
     ];
     assert_eq!(keys(entry), expected);

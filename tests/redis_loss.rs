@@ -159,6 +159,11 @@ async fn redis_comes_back_empty() {
         writers.write_more(50).await;
         world.redis.start_again().unwrap();
         world.holds(QUIET, 50).await;
+        // Reported is what was known to be there, and that is known when it is marked.
+        eventually("the rows are marked", Duration::from_secs(30), || async {
+            world.dispatched(QUIET).await == 50
+        })
+        .await;
     }
     recovers(&world, &relay, writers, &[(1, 50), (1, 50)]).await;
     assert!(relay.log().contains("kind=\"all\""), "all of it was lost:\n{}", relay.log());

@@ -5,5 +5,5 @@
 -- Parameters: $1 event_id; ids $2 (exclusive) to $3 (inclusive).
 --
 -- There is no index on event_id: one of random keys would cost every insert of every application,
--- for a question that a person asks now and then. A range of 1,000,000 rows takes about a second.
+-- for a question that a person asks now and then.
 select e.id from outbox.entry e where e.id > $2 and e.id <= $3 and e.event_id = $1 order by e.id

@@ -12,4 +12,6 @@ from (
 where b.first_n <= $2
 union all
 select s.head_ms from outbox.stream s where s.name = $1 and s.head_n = $2 and s.head_n > 0
+union all
+select s.purged_ms from outbox.stream s where s.name = $1 and s.purged_n = $2 and s.purged_n > 0
 limit 1

@@ -13,13 +13,13 @@ with object as materialized (
 ), wanted (name, part, privilege) as (
     select o.name, null, 'select' from object o where o.relkind in ('r', 'p', 'v') and not o.leaf
     union all
-    select unnest('{seal,batch,stream,phantom,lease}'::text[]), null, 'insert'
+    select unnest('{seal,batch,stream,phantom,lease,checkpoint}'::text[]), null, 'insert'
     union all
     values ('batch', 'dispatched_at', 'update'), ('lease', 'ended_at', 'update'),
            ('scrub', 'proved', 'update')
     union all
     select 'stream', p, 'update'
-    from unnest('{head_ms,head_n,floor_ms,floor_n,state,reason,paused_at,paused_by}'::text[]) p
+    from unnest('{head_ms,head_n,groups_lost,state,reason,paused_at,paused_by}'::text[]) p
 ), missing as (
     select format('%s%s on outbox.%s', w.privilege, ' (' || w.part || ')', w.name) as missing
     from wanted w join object o on o.name = w.name
@@ -34,7 +34,9 @@ with object as materialized (
     union all
     select format('execute on function outbox.%s', p.proname)
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = 'outbox' and p.proname in ('attach_leaves', 'pending_entries', 'adopt')
+    where n.nspname = 'outbox' and p.proname in (
+          'attach_leaves', 'pending_entries', 'adopt', 'rotate_checkpoints', 'purge_entries', 'purge_log',
+          'needs', 'drop_leaves', 'leap', 'empty_nets')
       and not has_function_privilege(p.oid, 'execute')
     union all
     select 'usage on schema outbox'

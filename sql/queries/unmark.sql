@@ -7,6 +7,9 @@
 -- Returns:    one row with the number of batches if the lease is ours; none otherwise, and then
 --             nothing was changed.
 --
+-- In the same step the stream is known to have lost its groups: when nothing is marked any more, nothing
+-- else tells.
+--
 -- From the end, so that what is still marked is always the beginning of a stream; in pieces, so that
 -- a stream of millions of one-row batches does not meet the statement timeout.
 with lease as materialized (
@@ -18,6 +21,9 @@ with lease as materialized (
       and exists (select from lease)
     order by b.last_n desc
     limit $4
+), lose as (
+    update outbox.stream s set groups_lost = true
+    where s.name = $2 and not s.groups_lost and exists (select from lease)
 ), unmarked as (
     update outbox.batch b
     set dispatched_at = null

@@ -28,9 +28,7 @@ pub(super) async fn run(args: AdoptArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if found.moved() {
-        eprintln!(
-            "comparing all rows with the log; writers wait, about a minute per 10,000,000 rows"
-        );
+        eprintln!("comparing all rows with the log; writers wait until that is done");
     }
     let mut text = String::new();
     if let Some(adopted) = adoption.consent().await? {

@@ -8,12 +8,14 @@ use clap::Args;
 use super::print;
 use crate::config::ServerArgs;
 use crate::error::Result;
-use crate::relay::operate::{ServerStatus, Status, StreamLine, status};
+use crate::relay::operate::{GroupLine, ServerStatus, Status, StreamLine, status};
 use crate::text::{age, counted, grouped, shortened, wrapped};
 
 /// Streams with nothing to say that are shown without being asked for.
 const IDLE: usize = 20;
 const NAME: usize = 36;
+/// Groups shown per stream, those with the most to do.
+const GROUPS: usize = 3;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
@@ -99,6 +101,13 @@ fn streams(lines: &[StreamLine], all: bool) -> String {
     for line in busy.iter().chain(&idle[..idle.len() - hidden]) {
         text.push_str(&stream(line));
     }
+    let purged: u64 = lines.iter().map(|line| line.purged).sum();
+    if purged > 0 {
+        text.push_str(&format!(
+            "purged: {} that every group had acknowledged, older than the retention\n",
+            counted(purged, "entry", "entries")
+        ));
+    }
     if hidden > 0 {
         let hidden = counted(hidden as u64, "more stream is", "more streams are");
         text.push_str(&format!("{hidden} active with nothing waiting; --all shows them\n"));
@@ -120,5 +129,24 @@ fn stream(line: &StreamLine) -> String {
     if let Some(reason) = &line.reason {
         text.push_str(&format!("{}\n", wrapped(reason, 4)));
     }
+    let mut lagging: Vec<&GroupLine> = line.groups.iter().filter(|group| group.lag > 0).collect();
+    lagging.sort_by_key(|group| std::cmp::Reverse(group.lag));
+    for group in lagging.iter().take(GROUPS) {
+        text.push_str(&self::group(group));
+    }
+    if lagging.len() > GROUPS {
+        let more = counted((lagging.len() - GROUPS) as u64, "more group", "more groups");
+        text.push_str(&format!("    {more} with entries to acknowledge; --json shows them\n"));
+    }
     text
+}
+
+fn group(group: &GroupLine) -> String {
+    let asked = match group.idle_seconds {
+        Some(idle) => format!("asked {} ago", age(Duration::from_secs_f64(idle))),
+        None => "has no consumer".to_owned(),
+    };
+    let name = shortened(&group.group, NAME);
+    let (lag, pending) = (grouped(group.lag), grouped(group.pending));
+    format!("    group {name}: {lag} to acknowledge, of these {pending} given to it; {asked}\n")
 }

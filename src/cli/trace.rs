@@ -74,6 +74,9 @@ fn entry_told(entry: &TracedEntry, redis_answers: bool) -> String {
     line("state", state);
     let in_redis = match (entry.in_redis, redis_answers) {
         (Some(true), _) => "the entry is there",
+        (Some(false), _) if entry.trimmed => {
+            "the entry was trimmed: every group had acknowledged it"
+        }
         (Some(false), _) => "the entry is not there",
         (None, true) => "the entry cannot be there yet",
         (None, false) => "does not answer",
@@ -96,6 +99,7 @@ fn group_told(group: &GroupTrace) -> String {
             format!("{name}: given to {consumer} {times}, last {idle} ago, not acknowledged")
         }
         ("acknowledged", _) => format!("{name}: acknowledged"),
+        ("unknown", _) => format!("{name}: has more pending entries than can be listed"),
         _ => format!("{name}: not given to it yet"),
     }
 }

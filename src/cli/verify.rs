@@ -56,6 +56,13 @@ fn table(verified: &Verified) -> String {
             "{sealed} sealed and not yet known to be in Redis; that is no fault\n"
         ));
     }
+    let trimmed: u64 = verified.streams.iter().map(|s| s.trimmed).sum();
+    if trimmed > 0 {
+        let entries = counted(trimmed, "entry is", "entries are");
+        text.push_str(&format!(
+            "{entries} no longer in Redis, for every group has acknowledged them; that is no fault\n"
+        ));
+    }
     let checked = counted(verified.streams.iter().map(|s| s.checked).sum(), "entry", "entries");
     let streams = counted(verified.streams.len() as u64, "stream", "streams");
     text.push_str(&match verified.ok {

@@ -51,7 +51,7 @@ impl Farewell {
         let trace = event.map_or_else(|| "trace".to_owned(), |event| format!("trace {event}"));
         let next = [
             ("status".to_owned(), "how far each stream is, and who leads"),
-            (trace, "the way of one event that Redis lost with its last part, and has again"),
+            (trace, "the way of one event that Redis lost, got again, and is rid of"),
             ("verify".to_owned(), "compares Redis with the log, entry by entry"),
         ];
         Self { kept: Some(kept), next }

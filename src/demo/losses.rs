@@ -1,98 +1,160 @@
-//! What Redis loses while the shop sells: everything, then what came after a snapshot.
+//! What Redis loses while the shop sells: everything, or what came after a snapshot.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
+use uuid::Uuid;
 
+use super::awaited::{Awaited, needed};
 use super::error::DemoError;
+use super::held::{Held, of_each};
 use super::journal::STREAMS;
+use super::ledger::Resumed;
 use super::narrator::seconds;
 use super::scene::Scene;
-use super::snapshot::{Snapshot, Tail};
-use super::streams::Absent;
-use crate::text::grouped;
+use super::snapshot::{Snapshot, pause_writes};
+use crate::text::{counted, grouped};
 
 /// How long Redis stays away.
 const OUTAGE: Duration = Duration::from_secs(1);
 const REBUILD_LIMIT: Duration = Duration::from_secs(60);
+const RESUME_LIMIT: Duration = Duration::from_secs(30);
 const GROWTH_LIMIT: Duration = Duration::from_secs(60);
 
-/// Kills Redis and starts it again empty; how long after that it held everything again.
-pub(super) async fn lose_everything(scene: &mut Scene) -> Result<Duration, DemoError> {
-    let before = scene.streams.lengths().await;
-    let before = before.map_err(DemoError::redis("cannot read the streams"))?;
-    scene.stage.redis.kill().map_err(DemoError::io("cannot kill Redis"))?;
-    let of = |(name, count): (&str, u64)| format!("{} of {name}", grouped(count));
-    let lost = STREAMS.into_iter().zip(before).map(of).collect::<Vec<_>>().join(", ");
-    let all = grouped(before.iter().sum());
-    let line = format_args!("Redis is killed (SIGKILL); all {all} entries are lost: {lost}");
-    scene.narrator.say_killed("Redis", line);
-    let rebuild = come_back(scene, "empty").await?;
-    scene.narrator.say(format_args!(
-        "rebuilt: all that was committed by then is in Redis again, {} after it came back",
-        seconds(rebuild)
-    ));
-    Ok(rebuild)
-}
-
-/// What the second loss took, and how long it took to put it back.
-pub(super) struct TailLoss {
-    pub(super) tail: Tail,
+/// What a loss took of what was still needed, and how long it took to put it back.
+pub(super) struct Loss {
+    pub(super) lost: Held,
     pub(super) rebuild: Duration,
 }
 
-/// Kills Redis and starts it again from a snapshot that is `age` old.
-pub(super) async fn lose_tail(scene: &mut Scene, age: Duration) -> Result<TailLoss, DemoError> {
-    let snapshot = Snapshot::save(&mut scene.streams).await;
-    let snapshot = snapshot.map_err(DemoError::redis("Redis cannot save a snapshot"))?;
-    let total = snapshot.total();
-    scene.narrator.say(format_args!(
-        "Redis saves a snapshot of its {} entries; the shop sells on",
-        grouped(total)
-    ));
-    scene.sell_until(Instant::now() + age).await?;
-    scene.wait_for_growth(total, GROWTH_LIMIT).await?;
-    let tail = snapshot.last_tail(&mut scene.streams).await;
-    let tail = tail.map_err(DemoError::redis("cannot read the streams"))?;
-    scene.stage.redis.kill().map_err(DemoError::io("cannot kill Redis"))?;
-    let (count, entries) = (grouped(tail.count()), tail.describe());
-    let line = format_args!("Redis is killed (SIGKILL); it loses its last {count} entries:");
+/// Kills Redis and starts it again empty.
+pub(super) async fn lose_everything(scene: &mut Scene) -> Result<Loss, DemoError> {
+    let held = kill(scene).await?;
+    let all = counted(held.total(), "entry", "entries");
+    let line = format_args!("Redis is killed (SIGKILL) and loses the {all} that it held:");
     scene.narrator.say_killed("Redis", line);
-    scene.narrator.show(format_args!("         {entries}"));
-    let rebuild = come_back(scene, "from the older snapshot").await?;
-    let again = snapshot.tail(&mut scene.streams).await;
-    let again = again.map_err(DemoError::redis("cannot read the streams"))?;
-    if !tail.is_start_of(&again) {
-        let what = format!("Redis lost {entries}, and other entries were put in their place");
-        return Err(scene.relays.error(what));
-    }
-    scene.narrator.say(format_args!(
-        "put back: the same {count} entries under the same IDs, {} after Redis came back",
-        seconds(rebuild)
-    ));
-    Ok(TailLoss { tail, rebuild })
+    let rebuild = come_back(scene, "empty", &held, &held).await?;
+    Ok(Loss { lost: held, rebuild })
 }
 
-/// Starts Redis again after an outage; how long after that it held all that was committed by
-/// then.
-async fn come_back(scene: &mut Scene, how: &str) -> Result<Duration, DemoError> {
+/// Kills Redis and starts it again from a snapshot that is `age` old.
+pub(super) async fn lose_tail(scene: &mut Scene, age: Duration) -> Result<Loss, DemoError> {
+    let snapshot = Snapshot::save(&mut scene.streams).await;
+    let snapshot = snapshot.map_err(DemoError::redis("Redis cannot save a snapshot"))?;
+    let total = counted(snapshot.total, "entry", "entries");
+    scene.narrator.say(format_args!(
+        "Redis saves a snapshot of the {total} that it holds; the shop sells on"
+    ));
+    scene.sell_until(Instant::now() + age).await?;
+    scene.wait_for_growth(snapshot.appended(), GROWTH_LIMIT).await?;
+    let held = kill(scene).await?;
+    let all = grouped(held.total());
+    let lost = held.clone().after(&snapshot.last);
+    let count = grouped(lost.total());
+    let line = format_args!(
+        "Redis is killed (SIGKILL); of {all} entries it loses {count}, younger than the snapshot:"
+    );
+    scene.narrator.say_killed("Redis", line);
+    let rebuild = come_back(scene, "from the older snapshot", &held, &lost).await?;
+    Ok(Loss { lost, rebuild })
+}
+
+/// SIGKILL for Redis, and what it held at that moment.
+async fn kill(scene: &mut Scene) -> Result<Held, DemoError> {
+    // Nothing changes between the look and the kill.
+    let paused = pause_writes(&scene.streams).await;
+    paused.map_err(DemoError::redis("cannot pause Redis"))?;
+    let held = scene.streams.held().await;
+    let held = held.map_err(DemoError::redis("cannot read the streams"))?;
+    scene.stage.redis.kill().map_err(DemoError::io("cannot kill Redis"))?;
+    scene.ledger.note(&held).await?;
+    Ok(held)
+}
+
+/// Starts Redis again after an outage and waits until all that it `held` is there again, of which it
+/// has `lost` some, and until the workers have been given it; how long it took the relay.
+async fn come_back(
+    scene: &mut Scene,
+    how: &str,
+    held: &Held,
+    lost: &Held,
+) -> Result<Duration, DemoError> {
+    scene.narrator.show(format_args!("         {}", lost.describe()));
     let committed_before = scene.shop.committed();
     sleep(OUTAGE).await;
+    let since = SystemTime::now();
     scene.stage.redis.start_again().map_err(DemoError::io("cannot start Redis again"))?;
     let back = Instant::now();
-    let records = scene.shop.records()?;
+    let mut awaited = Awaited::new(held, &scene.shop.records()?, since);
     let meanwhile = grouped(scene.shop.committed() - committed_before);
     scene.narrator.say(format_args!(
         "Redis is back, {how}; the shop committed {meanwhile} rows while it was away"
     ));
-    let mut absent = Absent::new(&records);
-    while absent.look(&mut scene.streams).await.map_or(true, |missing| missing > 0) {
-        if back.elapsed() > REBUILD_LIMIT {
-            let (limit, missing) = (REBUILD_LIMIT.as_secs(), absent.describe().join("; "));
+    wait_for_entries(scene, &mut awaited).await?;
+    let rebuild = back.elapsed();
+    let needed = lost.total_needed().saturating_sub(awaited.moved());
+    let (needed, time) = (grouped(needed), seconds(rebuild));
+    scene.narrator.say(format_args!(
+        "put back: the same {needed} unacknowledged entries under the same IDs, {time} after Redis came back"
+    ));
+    if awaited.moved() > 0 {
+        let moved = grouped(awaited.moved());
+        scene.narrator.say(format_args!("MOVED: {moved} entries came back under another ID"));
+    }
+    let resumed = wait_for_workers(scene, held, since).await?;
+    tell_resumed(scene, held, &resumed);
+    Ok(rebuild)
+}
+
+async fn wait_for_entries(scene: &mut Scene, awaited: &mut Awaited) -> Result<(), DemoError> {
+    let begun = Instant::now();
+    while !awaited.look(&mut scene.streams, &scene.ledger).await? {
+        if begun.elapsed() > REBUILD_LIMIT {
+            let (limit, missing) = (REBUILD_LIMIT.as_secs(), awaited.describe());
             let what = format!("Redis was not rebuilt within {limit} s: {missing} missing");
             return Err(scene.relays.error(what));
         }
         scene.look_after().await?;
     }
-    Ok(back.elapsed())
+    Ok(())
+}
+
+/// Waits until the workers have been given again what was `held` and not acknowledged: the entries are of
+/// no use where their group is not where it was. Returns where each stream went on.
+async fn wait_for_workers(
+    scene: &mut Scene,
+    held: &Held,
+    since: SystemTime,
+) -> Result<[Resumed; STREAMS.len()], DemoError> {
+    let begun = Instant::now();
+    let events: Vec<Uuid> = needed(held).map(|(_, event, _)| event).collect();
+    loop {
+        let given = scene.ledger.given(&events, since).await?;
+        let again = given.iter().filter(|(_, is_since)| *is_since).count();
+        if again == events.len() {
+            return scene.ledger.resumed(since).await;
+        }
+        if begun.elapsed() > RESUME_LIMIT {
+            let (limit, count) = (RESUME_LIMIT.as_secs(), grouped((events.len() - again) as u64));
+            let what = format!(
+                "the workers were not given {count} entries within {limit} s that they had not \
+                 acknowledged; their last problem was: {}",
+                scene.workers.tally().take_problem().unwrap_or_else(|| "none".to_owned())
+            );
+            return Err(scene.relays.error(what));
+        }
+        scene.look_after().await?;
+    }
+}
+
+/// Where the workers were, where they went on, and what that cost.
+fn tell_resumed(scene: &Scene, held: &Held, resumed: &[Resumed; STREAMS.len()]) {
+    let were = of_each(held.streams.each_ref().map(|stream| stream.delivered.n));
+    let first = of_each(resumed.map(|resumed| resumed.first.unwrap_or_default()));
+    let again = grouped(resumed.iter().map(|resumed| resumed.again).sum());
+    let line = format!("the workers, who only called again, go on with {first}:");
+    scene.narrator.say(line);
+    scene.narrator.show(format_args!(
+        "         they had been given up to {were}; {again} came a second time and were skipped"
+    ));
 }

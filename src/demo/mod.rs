@@ -5,15 +5,19 @@
 //! about the relays but their logs; they are child processes. What is true it reads from a journal
 //! that the shop keeps in a file of its own.
 
+mod awaited;
 mod error;
 mod farewell;
+mod held;
 mod interruption;
 mod journal;
+mod ledger;
 mod losses;
 mod moment;
 mod narrator;
 mod outcome;
 mod progress;
+mod quiet;
 mod reconcile;
 mod relay_log;
 mod relay_process;
@@ -109,20 +113,22 @@ async fn story(
     let (opened, open) = (Instant::now(), Duration::from_secs(options.seconds));
     let time = |part: f64| opened + open.mul_f64(part);
 
-    scene.sell_until(time(0.2)).await?;
-    let rebuild = losses::lose_everything(&mut scene).await?;
-    scene.sell_until(time(0.45)).await?;
+    scene.sell_until(time(0.15)).await?;
+    let first = losses::lose_everything(&mut scene).await?;
+    scene.sell_until(time(0.35)).await?;
     let takeover = takeover::kill_leader(&mut scene).await?;
-    scene.sell_until(time(0.7)).await?;
+    scene.sell_until(time(0.6)).await?;
+    let second = losses::lose_everything(&mut scene).await?;
+    scene.sell_until(time(0.75)).await?;
     let age = open.mul_f64(0.15).min(SNAPSHOT_AGE);
-    let tail_loss = losses::lose_tail(&mut scene, age).await?;
+    let tail = losses::lose_tail(&mut scene, age).await?;
     scene.sell_until(time(1.0)).await?;
 
     scene.shop.close().await?;
     let committed = grouped(scene.shop.committed());
     narrator.say(format_args!("the shop is closed; it has committed {committed} rows"));
-    scene.wait_for_delivery().await?;
-    scene.wait_for_workers().await;
+    quiet::wait_for_workers(&mut scene).await?;
+    quiet::wait_for_trim(&mut scene).await?;
     scene.end_progress();
     if !options.keep {
         let drained = seconds(scene.relays.terminate().await?);
@@ -131,15 +137,15 @@ async fn story(
     }
 
     let verified = scene.verify().await?;
-    let (counts, seen_again) = scene.reconcile().await?;
-    narrator.say("the shop's journal against XRANGE of both streams:\n");
-    let tail_rebuild = tail_loss.rebuild;
-    narrator.show(Table { counts: &counts, seen_again, rebuild, tail_rebuild, takeover });
+    let counts = scene.reconcile().await?;
+    narrator.say("the shop's journal against what the workers have done, and what Redis holds:\n");
+    let (rebuilds, tail_rebuild) = ([first.rebuild, second.rebuild], tail.rebuild);
+    narrator.show(Table { counts: &counts, rebuilds, tail_rebuild, takeover });
     let total = counts.iter().fold(Counts::default(), |sum, counts| sum + *counts);
     let outcome = DemoOutcome::new(&total, verified);
     narrator.show(format_args!("{outcome}\n"));
     narrator.show(match options.keep {
-        true => Farewell::kept(&scene, tail_loss.tail.example()),
+        true => Farewell::kept(&scene, tail.lost.example()),
         false => Farewell::removed(),
     });
     Ok((scene, outcome))

@@ -24,9 +24,9 @@ impl Moment {
     pub(super) fn line(&self) -> String {
         let (committed, processed) = (grouped(self.committed), grouped(self.processed));
         format!(
-            "  committed {committed:>7}   in Redis {:>7}   processed {processed:>7}   backlog {:>6}",
+            "  committed {committed:>7}   processed {processed:>7}   to process {:>6}   in Redis {:>6}",
+            self.to_process(),
             self.entries(),
-            self.backlog(),
         )
     }
 
@@ -34,9 +34,9 @@ impl Moment {
     pub(super) fn block(&self) -> String {
         let left = [
             ("committed by the shop", grouped(self.committed)),
-            ("entries in Redis", self.entries()),
             ("processed by workers", grouped(self.processed)),
-            ("backlog", self.backlog()),
+            ("to process", self.to_process()),
+            ("entries in Redis", self.entries()),
         ];
         let [one, two] = self.roles.map(describe);
         let right =
@@ -52,9 +52,8 @@ impl Moment {
         self.entries.map_or_else(|| "away".to_owned(), grouped)
     }
 
-    fn backlog(&self) -> String {
-        let backlog = |entries| grouped(self.committed.saturating_sub(entries));
-        self.entries.map_or_else(|| "-".to_owned(), backlog)
+    fn to_process(&self) -> String {
+        grouped(self.committed.saturating_sub(self.processed))
     }
 
     fn killed(&self) -> String {
@@ -83,8 +82,8 @@ mod tests {
         Moment {
             now: Duration::from_secs(12),
             committed: 1_234_567,
-            entries: Some(1_234_000),
-            processed: 1_230_000,
+            entries: Some(600),
+            processed: 1_234_000,
             roles: [Role::Killed, Role::Leads(2)],
             last_kill: Some(Kill { what: "relay-1", at: Duration::from_millis(10_500) }),
         }
@@ -93,17 +92,17 @@ mod tests {
     #[test]
     fn the_block_tells_everything_in_80_columns() {
         let block = moment().block();
-        for text in ["1,234,567", "567\n", "leads with token 2", "relay-1 at 10.5 s, 1.5 s ago"] {
+        for text in ["1,234,567", "567   ", "leads with token 2", "relay-1 at 10.5 s, 1.5 s ago"] {
             assert!(format!("{block}\n").contains(text), "no {text:?} in {block}");
         }
         assert!(block.lines().all(|line| line.chars().count() <= 80), "{block}");
     }
 
     #[test]
-    fn nothing_is_behind_when_redis_is_ahead_of_the_till() {
-        let ahead = Moment { committed: 5, entries: Some(6), ..moment() };
-        assert!(ahead.line().ends_with("backlog      0"), "{}", ahead.line());
+    fn nothing_is_to_process_when_the_workers_are_ahead_of_the_till() {
+        let ahead = Moment { committed: 5, processed: 6, ..moment() };
+        assert!(ahead.line().contains("to process      0"), "{}", ahead.line());
         let away = Moment { entries: None, ..moment() };
-        assert!(away.line().ends_with("backlog      -"), "{}", away.line());
+        assert!(away.line().ends_with("in Redis   away"), "{}", away.line());
     }
 }

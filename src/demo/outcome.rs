@@ -11,16 +11,16 @@ use crate::text::grouped;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DemoOutcome {
-    /// Committed events that are not in their stream.
+    /// Committed events that no worker has processed.
     pub lost: u64,
-    /// Entries beyond the first of their event.
-    pub duplicated: u64,
-    /// Entries that come after a later event of their key.
-    pub out_of_order: u64,
-    /// Entries of events that were rolled back, or that the shop never wrote.
+    /// Events that were rolled back, or that the shop never wrote, and that a worker was given.
     pub ghosts: u64,
-    /// Entries that have another ID than when a worker first saw them.
+    /// Events whose entry comes after the one of a later event of their key.
+    pub out_of_order: u64,
+    /// Events that were seen under two IDs.
     pub renumbered: u64,
+    /// Entries that the workers never got rid of.
+    pub stuck: u64,
     /// Events of which the shop could not find out whether they were committed.
     pub unknown: u64,
     /// Whether `outbox-relay verify` exited with 0.
@@ -31,10 +31,10 @@ impl DemoOutcome {
     pub(super) fn new(total: &Counts, verified: bool) -> Self {
         Self {
             lost: total.lost,
-            duplicated: total.duplicated,
-            out_of_order: total.out_of_order,
             ghosts: total.ghosts,
+            out_of_order: total.out_of_order,
             renumbered: total.renumbered,
+            stuck: total.stuck,
             unknown: total.unknown,
             verified,
         }
@@ -42,22 +42,22 @@ impl DemoOutcome {
 
     /// Whether the relay kept its promises: exit code 0, else 1.
     pub fn is_clean(&self) -> bool {
-        let Self { lost, duplicated, out_of_order, ghosts, renumbered, unknown, verified } = *self;
-        lost + duplicated + out_of_order + ghosts + renumbered + unknown == 0 && verified
+        let Self { lost, ghosts, out_of_order, renumbered, stuck, unknown, verified } = *self;
+        lost + ghosts + out_of_order + renumbered + stuck + unknown == 0 && verified
     }
 }
 
 impl fmt::Display for DemoOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_clean() {
-            return f.write_str("Nothing lost, nothing twice, nothing out of order.");
+            return f.write_str("Nothing lost, nothing processed twice, nothing out of order.");
         }
         let counts = [
             (self.lost, "lost"),
-            (self.duplicated, "duplicated"),
+            (self.ghosts, "without a committed event"),
             (self.out_of_order, "out of order"),
-            (self.ghosts, "present without a committed event"),
-            (self.renumbered, "under another ID"),
+            (self.renumbered, "under two IDs"),
+            (self.stuck, "never acknowledged"),
             (self.unknown, "of unknown fate"),
         ];
         let faults = counts.iter().filter(|(count, _)| *count > 0);
@@ -75,10 +75,8 @@ type Count = fn(&Counts) -> u64;
 /// The reconciliation as a table.
 pub(super) struct Table<'a> {
     pub(super) counts: &'a [Counts; STREAMS.len()],
-    /// Entries that workers skipped because they had processed them before.
-    pub(super) seen_again: u64,
-    /// After everything was lost.
-    pub(super) rebuild: Duration,
+    /// After everything was lost, each time.
+    pub(super) rebuilds: [Duration; 2],
     /// After what followed a snapshot was lost.
     pub(super) tail_rebuild: Duration,
     pub(super) takeover: Duration,
@@ -86,16 +84,17 @@ pub(super) struct Table<'a> {
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, Count); 9] = [
+        let rows: [(&str, Count); 10] = [
             ("committed by the shop", |c| c.committed),
             ("rolled back by the shop", |c| c.rolled_back),
-            ("present in Redis", |c| c.present),
-            ("lost", |c| c.lost),
-            ("duplicated", |c| c.duplicated),
+            ("processed exactly once", |c| c.processed),
+            ("lost: committed, never processed", |c| c.lost),
+            ("ghosts: given, not committed", |c| c.ghosts),
             ("out of order within their key", |c| c.out_of_order),
-            ("ghosts: present, not committed", |c| c.ghosts),
-            ("put back under another ID", |c| c.renumbered),
-            ("processed by workers", |c| c.processed),
+            ("seen under two IDs", |c| c.renumbered),
+            ("given again after a loss, skipped", |c| c.repeats),
+            ("still in Redis, not trimmed yet", |c| c.left),
+            ("of these never acknowledged", |c| c.stuck),
         ];
         let total = self.counts.iter().fold(Counts::default(), |sum, c| sum + *c);
         write!(f, "  {:<36}", "")?;
@@ -110,15 +109,14 @@ impl fmt::Display for Table<'_> {
             }
             writeln!(f)?;
         }
-        let single = |f: &mut fmt::Formatter<'_>, name: &str, value: String| {
-            let width = 12 * (STREAMS.len() + 1);
-            writeln!(f, "  {name:<36}{value:>width$}")
+        let single = |f: &mut fmt::Formatter<'_>, name: &str, time: Duration| {
+            let (width, seconds) = (12 * (STREAMS.len() + 1), time.as_secs_f64());
+            writeln!(f, "  {name:<36}{seconds:>width$.1}")
         };
-        single(f, "seen again by workers, skipped", grouped(self.seen_again))?;
-        let seconds = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
-        single(f, "seconds to rebuild all of Redis", seconds(self.rebuild))?;
-        single(f, "seconds to put back the lost tail", seconds(self.tail_rebuild))?;
-        single(f, "seconds until the standby took over", seconds(self.takeover))
+        single(f, "seconds to put back what was lost", self.rebuilds[0])?;
+        single(f, "the second time", self.rebuilds[1])?;
+        single(f, "after the older snapshot", self.tail_rebuild)?;
+        single(f, "seconds until the standby took over", self.takeover)
     }
 }
 
@@ -133,10 +131,10 @@ mod tests {
         assert!(!DemoOutcome::new(&Counts::default(), false).is_clean());
         let one_fault: [fn(&mut Counts); 6] = [
             |c| c.lost = 1,
-            |c| c.duplicated = 1,
-            |c| c.out_of_order = 1,
             |c| c.ghosts = 1,
+            |c| c.out_of_order = 1,
             |c| c.renumbered = 1,
+            |c| c.stuck = 1,
             |c| c.unknown = 1,
         ];
         for fault in one_fault {
@@ -150,7 +148,7 @@ mod tests {
     fn an_unclean_outcome_names_its_faults() {
         let counts = Counts { lost: 1200, ghosts: 1, ..Counts::default() };
         let text = DemoOutcome::new(&counts, true).to_string();
-        assert_eq!(text, "NOT CLEAN: 1,200 lost, 1 present without a committed event.");
+        assert_eq!(text, "NOT CLEAN: 1,200 lost, 1 without a committed event.");
     }
 
     #[test]
@@ -158,8 +156,7 @@ mod tests {
         let counts = [Counts { committed: 1_234_567, ..Counts::default() }; STREAMS.len()];
         let table = Table {
             counts: &counts,
-            seen_again: 12,
-            rebuild: Duration::from_millis(1_234),
+            rebuilds: [Duration::from_millis(1_234); 2],
             tail_rebuild: Duration::from_millis(700),
             takeover: Duration::from_secs(3),
         };

@@ -7,22 +7,22 @@ use tokio::time::sleep;
 use super::DemoOptions;
 use super::error::DemoError;
 use super::journal::{Journal, STREAMS};
-use super::narrator::{Narrator, seconds};
+use super::ledger::Ledger;
+use super::narrator::Narrator;
 use super::progress::{Progress, Sources};
-use super::reconcile::{Counts, Processed, reconcile};
+use super::reconcile::{Counts, reconcile};
 use super::relay_log::Role;
 use super::relay_process::{self, run_to_end};
 use super::relays::{Relays, Which};
 use super::shop::{self, Shop};
 use super::stage::{self, APP_ROLE, RELAY_ROLE, Stage};
-use super::streams::{Absent, Streams};
+use super::streams::{self, Streams};
 use super::worker::{self, Workers};
-use crate::text::grouped;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(30);
-const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
-const WORKERS_LIMIT: Duration = Duration::from_secs(20);
+/// Between two calamities at least: the relay stores where groups are about every second.
+const REST: Duration = Duration::from_millis(1500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Everything that runs, dropped in this order.
@@ -32,6 +32,7 @@ pub(super) struct Scene {
     pub(super) shop: Shop,
     pub(super) relays: Relays,
     pub(super) streams: Streams,
+    pub(super) ledger: Ledger,
     pub(super) stage: Stage,
     pub(super) narrator: Narrator,
 }
@@ -49,6 +50,10 @@ impl Scene {
         let journal = Journal::create(stage.journal())
             .map_err(DemoError::io("cannot create the shop's journal"))?;
         let shop = Shop::open(stage.shop_url(), journal, options.rate).await?;
+        let ledger = Ledger::open(&stage.shop_url()).await?;
+        streams::create_groups(&stage.redis.url())
+            .await
+            .map_err(DemoError::redis("cannot make the group of the workers"))?;
         let workers = Workers::start(&stage.redis.url(), &stage.shop_url());
         let sources = Sources {
             till: shop.till(),
@@ -58,7 +63,7 @@ impl Scene {
         };
         let progress = Some(Progress::start(narrator.clone(), sources));
         let streams = Streams::new(stage.redis.url());
-        let mut scene = Self { progress, workers, shop, relays, streams, stage, narrator };
+        let mut scene = Self { progress, workers, shop, relays, streams, ledger, stage, narrator };
         let (writers, workers) = (shop::WRITERS, worker::NAMES.len());
         scene.narrator.say(format_args!(
             "the shop opens: {writers} writers sell, {workers} workers process what they read"
@@ -80,8 +85,9 @@ impl Scene {
         Ok(())
     }
 
-    /// Lets the shop sell, and watches that nothing has ended by itself.
+    /// Lets the shop sell for a while, and watches that nothing has ended by itself.
     pub(super) async fn sell_until(&mut self, end: Instant) -> Result<(), DemoError> {
+        let end = end.max(Instant::now() + REST);
         while Instant::now() < end {
             self.look_after().await?;
         }
@@ -95,14 +101,14 @@ impl Scene {
         self.relays.ensure_running()
     }
 
-    /// Waits until Redis has more than `entries`.
+    /// Waits until Redis has been given more than `entries`.
     pub(super) async fn wait_for_growth(
         &mut self,
         entries: u64,
         limit: Duration,
     ) -> Result<(), DemoError> {
         let deadline = Instant::now() + limit;
-        while !self.streams.total().await.is_ok_and(|total| total > entries) {
+        while !self.streams.appended().await.is_ok_and(|appended| appended > entries) {
             if Instant::now() > deadline {
                 let what = format!("the relay delivered nothing for {} s", limit.as_secs());
                 return Err(self.relays.error(what));
@@ -131,59 +137,16 @@ impl Scene {
         }
     }
 
-    /// Waits until each committed event is in Redis. Says what is missing when the time is over.
-    pub(super) async fn wait_for_delivery(&mut self) -> Result<(), DemoError> {
-        let mut absent = Absent::new(&self.shop.records()?);
-        let begun = Instant::now();
-        while absent.look(&mut self.streams).await.map_or(true, |missing| missing > 0) {
-            if begun.elapsed() > DELIVERY_LIMIT {
-                let limit = DELIVERY_LIMIT.as_secs();
-                for missing in absent.describe() {
-                    self.narrator.say(format_args!("MISSING after {limit} s: {missing}"));
-                }
-                self.narrator.say("the logs of the relays end with");
-                self.narrator.show(self.relays.log_tails());
-                return Ok(());
-            }
-            self.look_after().await?;
-        }
-        let waited = seconds(begun.elapsed());
-        self.narrator.say(format_args!("each of them is in Redis (found within {waited})"));
-        Ok(())
-    }
-
-    /// Waits until the workers have processed what was committed, if they can.
-    pub(super) async fn wait_for_workers(&mut self) {
-        let tally = self.workers.tally();
-        let committed = self.shop.committed();
-        drop(tally.take_problem());
-        let begun = Instant::now();
-        while tally.processed() < committed && begun.elapsed() < WORKERS_LIMIT {
-            sleep(LOOK_EVERY).await;
-        }
-        let processed = grouped(tally.processed());
-        self.narrator.say(format_args!("the workers have processed {processed} events"));
-        if let Some(problem) = tally.take_problem().filter(|_| tally.processed() < committed) {
-            self.narrator.say(format_args!("the last problem of a worker was: {problem}"));
-        }
-    }
-
     /// Nothing changes any more that would be worth a look.
     pub(super) fn end_progress(&mut self) {
         self.progress = None;
     }
 
-    /// The counts of each stream, and how many entries the workers skipped.
-    pub(super) async fn reconcile(&mut self) -> Result<([Counts; STREAMS.len()], u64), DemoError> {
-        let records = self.shop.records()?;
-        let mut entries = STREAMS.map(|_| Vec::new());
-        for (entries, stream) in entries.iter_mut().zip(STREAMS) {
-            let read = self.streams.entries(stream, "0-0").await;
-            *entries = read.map_err(DemoError::redis(format!("cannot read stream {stream}")))?;
-        }
-        let processed: Processed = self.shop.processed().await?;
-        let seen_again = self.workers.tally().seen_again();
-        Ok((reconcile(&records, &entries, &processed), seen_again))
+    /// The counts of each stream.
+    pub(super) async fn reconcile(&mut self) -> Result<[Counts; STREAMS.len()], DemoError> {
+        let left = self.streams.held().await;
+        let left = left.map_err(DemoError::redis("cannot read the streams"))?;
+        Ok(reconcile(&self.shop.records()?, &self.ledger.book().await?, &left))
     }
 
     /// Runs `outbox-relay verify` and shows its last line; whether it exited with 0.

@@ -31,3 +31,25 @@ create table shop.processed (
     order_status text,                        -- as the worker read it; null when there is no order
     processed_at timestamptz not null default clock_timestamp()
 );
+
+-- Every entry that a worker was given, each time. Not needed to be right, only to tell afterwards what
+-- was given again, and under which ID.
+create table shop.delivery (
+    id       bigint generated always as identity primary key,
+    stream   text        not null,
+    entry_id text        not null,
+    event_id uuid,                            -- null when it had none, or no content at all
+    worker   text        not null,
+    given_at timestamptz not null,            -- when Redis gave it, by the worker's clock
+    again    boolean     not null             -- its event had been processed before, and was skipped
+);
+create index on shop.delivery (event_id);
+create index on shop.delivery (given_at);
+
+-- What Redis held each time when it was killed, as an onlooker read it. An entry that comes back under
+-- another ID is found out also where no worker had been given it before.
+create table shop.held (
+    stream   text not null,
+    entry_id text not null,
+    event_id uuid not null
+);

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
-use uuid::Uuid;
 
 use super::error::DemoError;
 use super::journal::{Event, Fate, Journal, Record, Row};
-use super::reconcile::Processed;
 use super::writer;
 
 /// Connections that sell at the same time.
@@ -69,15 +67,6 @@ impl Shop {
 
     pub(super) fn records(&self) -> Result<Vec<Record>, DemoError> {
         self.till.journal.read().map_err(DemoError::io("cannot read the shop's journal"))
-    }
-
-    /// Under which entry ID the workers processed each event.
-    pub(super) async fn processed(&self) -> Result<Processed, DemoError> {
-        let client = connect(&self.database_url).await?;
-        let rows = client.query("select event_id, entry_id from shop.processed", &[]).await;
-        let rows = rows.map_err(DemoError::postgres("cannot read what the workers have done"))?;
-        let pair = |row: &tokio_postgres::Row| (row.get::<_, Uuid>(0).to_string(), row.get(1));
-        Ok(rows.iter().map(pair).collect())
     }
 
     /// Fails when a writer has given up.

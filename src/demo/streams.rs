@@ -4,18 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Value, from_redis_value};
 
-use super::journal::{Fate, Record, STREAMS};
+use super::held::{Held, HeldStream};
+use super::journal::STREAMS;
+use crate::position::Position;
 
 const PAGE: usize = 1000;
 
+/// More than are ever pending here.
+const PENDING_AT_MOST: usize = 1_000_000;
+
 /// The group of the workers.
 pub(super) const WORKERS: &str = "workers";
-
-/// A group that never reads. As long as a group has not acknowledged an entry the relay keeps it
-/// and puts it back after a loss, so at the end everything can be counted.
-pub(super) const AUDITORS: &str = "auditors";
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -23,7 +24,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     /// Its ID in the stream.
-    pub(super) position: String,
+    pub(super) position: Position,
     /// Its field `id`, as text: it may be anything.
     pub(super) event_id: String,
 }
@@ -43,32 +44,56 @@ impl Streams {
         &self.url
     }
 
-    /// How many entries each stream has, in the order of [`STREAMS`].
-    pub(super) async fn lengths(&mut self) -> RedisResult<[u64; STREAMS.len()]> {
-        let mut lengths = [0; STREAMS.len()];
-        for (length, stream) in lengths.iter_mut().zip(STREAMS) {
-            *length = self.query(redis::cmd("XLEN").arg(stream)).await?;
-        }
-        Ok(lengths)
-    }
-
+    /// How many entries the streams have.
     pub(super) async fn total(&mut self) -> RedisResult<u64> {
-        self.lengths().await.map(|lengths| lengths.iter().sum())
+        let mut total = 0;
+        for stream in STREAMS {
+            total += self.query::<u64>(redis::cmd("XLEN").arg(stream)).await?;
+        }
+        Ok(total)
     }
 
-    /// The ID of the last entry of `stream`; before all others when there is none.
-    pub(super) async fn last_position(&mut self, stream: &str) -> RedisResult<String> {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let page: Vec<(String, HashMap<String, String>)> = self.query(&command).await?;
-        Ok(page.into_iter().next().map_or_else(|| "0-0".to_owned(), |(position, _)| position))
+    /// The ID of the last entry that each stream was given, whether it is still there or trimmed.
+    pub(super) async fn last_positions(&mut self) -> RedisResult<[Position; STREAMS.len()]> {
+        let mut all = [Position::START; STREAMS.len()];
+        for (last, stream) in all.iter_mut().zip(STREAMS) {
+            let mut command = redis::cmd("XINFO");
+            command.arg("STREAM").arg(stream);
+            let mut info: HashMap<String, Value> = self.query(&command).await?;
+            *last = position(info.remove("last-generated-id"))?;
+        }
+        Ok(all)
+    }
+
+    /// How many entries both streams were given so far. The number in an ID counts them without a gap,
+    /// and unlike their length it is not made less by trimming.
+    pub(super) async fn appended(&mut self) -> RedisResult<u64> {
+        self.last_positions().await.map(|last| last.iter().map(|last| last.n).sum())
+    }
+
+    /// What they hold, and where the group of the workers is.
+    pub(super) async fn held(&mut self) -> RedisResult<Held> {
+        let mut held = Held::default();
+        for (held, stream) in held.streams.iter_mut().zip(STREAMS) {
+            *held = HeldStream {
+                // The group first: what is acknowledged in between counts as not acknowledged.
+                delivered: self.delivered(stream).await?,
+                pending: self.pending(stream).await?,
+                entries: self.entries(stream, Position::START).await?,
+            };
+        }
+        Ok(held)
     }
 
     /// All entries of `stream` behind the position `after`.
-    pub(super) async fn entries(&mut self, stream: &str, after: &str) -> RedisResult<Vec<Entry>> {
+    pub(super) async fn entries(
+        &mut self,
+        stream: &str,
+        after: Position,
+    ) -> RedisResult<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
-            let last = entries.last().map_or(after, |entry| entry.position.as_str());
+            let last = entries.last().map_or(after, |entry| entry.position);
             let start = format!("({last}");
             let mut command = redis::cmd("XRANGE");
             command.arg(stream).arg(start).arg("+").arg("COUNT").arg(PAGE);
@@ -76,11 +101,34 @@ impl Streams {
             if page.is_empty() {
                 return Ok(entries);
             }
-            entries.extend(page.into_iter().map(|(position, mut fields)| Entry {
-                position,
-                event_id: fields.remove("id").unwrap_or_default(),
-            }));
+            for (id, mut fields) in page {
+                let position = id.parse().map_err(odd)?;
+                let event_id = fields.remove("id").unwrap_or_default();
+                entries.push(Entry { position, event_id });
+            }
         }
+    }
+
+    /// The last entry that the group of the workers was given. An error where there is no such group.
+    async fn delivered(&mut self, stream: &str) -> RedisResult<Position> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(stream);
+        let groups: Vec<HashMap<String, Value>> = self.query(&command).await?;
+        let is_ours = |group: &HashMap<String, Value>| {
+            let name = group.get("name").cloned().map(from_redis_value::<String>);
+            name.is_some_and(|name| name.is_ok_and(|name| name == WORKERS))
+        };
+        let group = groups.into_iter().find(is_ours);
+        let mut group = group.ok_or_else(|| odd(format!("no group {WORKERS} of {stream}")))?;
+        position(group.remove("last-delivered-id"))
+    }
+
+    /// What the group was given and has not acknowledged.
+    async fn pending(&mut self, stream: &str) -> RedisResult<HashSet<Position>> {
+        let mut command = redis::cmd("XPENDING");
+        command.arg(stream).arg(WORKERS).arg("-").arg("+").arg(PENDING_AT_MOST);
+        let pending: Vec<(String, String, u64, u64)> = self.query(&command).await?;
+        pending.into_iter().map(|(id, ..)| id.parse().map_err(odd)).collect()
     }
 
     /// Sends a command that only reads, again on a new connection if the old one fails.
@@ -98,44 +146,13 @@ impl Streams {
     }
 }
 
-/// Committed events that have not been seen in the streams so far.
-pub(super) struct Absent {
-    missing: HashSet<(&'static str, String)>,
-    seen_up_to: [String; STREAMS.len()],
+fn position(value: Option<Value>) -> RedisResult<Position> {
+    let id: String = from_redis_value(value.unwrap_or(Value::Nil))?;
+    id.parse().map_err(odd)
 }
 
-impl Absent {
-    /// Expects every committed event among `records`.
-    pub(super) fn new(records: &[Record]) -> Self {
-        let committed = records.iter().filter(|record| record.fate == Fate::Committed);
-        Self {
-            missing: committed
-                .map(|record| (record.event.stream, record.event.id.to_string()))
-                .collect(),
-            seen_up_to: STREAMS.map(|_| "0-0".to_owned()),
-        }
-    }
-
-    /// Looks at what the streams got since the last call; how many are still missing.
-    pub(super) async fn look(&mut self, streams: &mut Streams) -> RedisResult<usize> {
-        for (stream, seen_up_to) in STREAMS.into_iter().zip(&mut self.seen_up_to) {
-            for entry in streams.entries(stream, seen_up_to).await? {
-                self.missing.remove(&(stream, entry.event_id));
-                *seen_up_to = entry.position;
-            }
-        }
-        Ok(self.missing.len())
-    }
-
-    /// How many are missing from each stream, with an example.
-    pub(super) fn describe(&self) -> Vec<String> {
-        let of = |stream: &str| {
-            let mut ids = self.missing.iter().filter(|(s, _)| *s == stream).map(|(_, id)| id);
-            let example = ids.next()?;
-            Some(format!("{} of {stream}, such as event {example}", ids.count() + 1))
-        };
-        STREAMS.into_iter().filter_map(of).collect()
-    }
+fn odd(what: String) -> redis::RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "Redis answered oddly", what).into()
 }
 
 pub(super) async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
@@ -148,18 +165,14 @@ pub(super) async fn connect_for(url: &str, limit: Duration) -> RedisResult<Multi
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Makes the groups of both streams where they are missing, from the first entry on: what they
-/// had acknowledged died with Redis.
-pub(super) async fn create_groups(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+/// Makes the group of the workers in both streams, from the first entry on. The shop does it once, when
+/// it is set up; after a loss it is the relay that puts groups back.
+pub(super) async fn create_groups(url: &str) -> RedisResult<()> {
+    let mut connection = connect(url).await?;
     for stream in STREAMS {
-        for group in [AUDITORS, WORKERS] {
-            let mut command = redis::cmd("XGROUP");
-            command.arg("CREATE").arg(stream).arg(group).arg("0").arg("MKSTREAM");
-            match command.query_async::<()>(connection).await {
-                Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),
-                _ => {}
-            }
-        }
+        let mut command = redis::cmd("XGROUP");
+        command.arg("CREATE").arg(stream).arg(WORKERS).arg("0").arg("MKSTREAM");
+        command.exec_async(&mut connection).await?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(super) async fn kill_leader(scene: &mut Scene) -> Result<Duration, DemoError
     let (killed, heir) = (leader.name(), standby.name());
     scene.relays.kill(leader)?;
     let begun = Instant::now();
-    let before = scene.streams.total().await;
+    let before = scene.streams.appended().await;
     let before = before.map_err(DemoError::redis("cannot read the streams"))?;
     let lease = LEASE.as_secs();
     let line =

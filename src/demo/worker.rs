@@ -1,17 +1,21 @@
 //! The workers: read entries as a consumer group, look up the order, act once, acknowledge.
+//!
+//! They do nothing about a loss of Redis but to call again. Making their group again is what they must
+//! not do: it would begin somewhere else than where they were.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::error::chain;
@@ -21,12 +25,28 @@ use super::streams::{self, WORKERS};
 
 /// The consumers of the group.
 pub(super) const NAMES: [&str; 2] = ["worker-1", "worker-2"];
-const ENTRIES_AT_ONCE: usize = 100;
+/// Of each stream.
+const ENTRIES_AT_ONCE: usize = 2000;
+/// They do and acknowledge what they were given piece by piece, so that a loss finds them in the middle.
+const PIECES: usize = 10;
+/// What a piece takes, as if the goods were packed. So the workers are always a little behind, and Redis
+/// holds something that can be lost.
+const PIECE_TIME: Duration = Duration::from_millis(100);
 const BLOCK_MS: usize = 500;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What XREADGROUP answers: streams with entries, each with its fields unless it was deleted.
-type Reply = Vec<(String, Vec<(String, Option<HashMap<String, String>>)>)>;
+/// Fields of an entry, unless it was deleted.
+type Fields = Option<HashMap<String, String>>;
+
+/// What XREADGROUP answers: streams with entries.
+type Reply = Vec<(String, Vec<(String, Fields)>)>;
+
+/// An entry that a worker was given.
+struct Given {
+    stream: String,
+    entry_id: String,
+    fields: Fields,
+}
 
 /// Workers at work. They are aborted when this is dropped.
 pub(super) struct Workers {
@@ -38,7 +58,6 @@ pub(super) struct Workers {
 #[derive(Default)]
 pub(super) struct Tally {
     processed: AtomicU64,
-    seen_again: AtomicU64,
     last_problem: Mutex<Option<String>>,
 }
 
@@ -51,7 +70,7 @@ impl Workers {
             let tally = Arc::clone(&tally);
             tasks.spawn(async move {
                 loop {
-                    // NOGROUP, a lost connection: whatever it was, begin again from the start.
+                    // NOGROUP, a lost connection: whatever it was, call again until it works.
                     let Err(problem) = work(name, &redis_url, &database_url, &tally).await;
                     tally.set_problem(chain(&*problem));
                     sleep(RETRY_PAUSE).await;
@@ -67,14 +86,9 @@ impl Workers {
 }
 
 impl Tally {
-    /// Events processed, each counted once.
+    /// Events processed, each counted once; for the eye, the truth is in the shop's database.
     pub(super) fn processed(&self) -> u64 {
         self.processed.load(Ordering::Relaxed)
-    }
-
-    /// Entries that were skipped because their event had been processed before.
-    pub(super) fn seen_again(&self) -> u64 {
-        self.seen_again.load(Ordering::Relaxed)
     }
 
     /// Why a worker last had to begin again, since the last call.
@@ -95,75 +109,74 @@ async fn work(
     tally: &Tally,
 ) -> Result<Infallible, Box<dyn Error + Send + Sync>> {
     let mut redis = streams::connect(redis_url).await?;
-    streams::create_groups(&mut redis).await?;
-    let mut database = shop::connect(database_url).await?;
+    let database = shop::connect(database_url).await?;
+    let process = database.prepare(include_str!("process.sql")).await?;
     loop {
-        // First what was delivered to us and never acknowledged: from before a crash of ours, or
-        // put back by the relay.
-        let mut reply = read(&mut redis, name, "0").await?;
-        if reply.iter().all(|(_, entries)| entries.is_empty()) {
-            reply = read(&mut redis, name, ">").await?;
+        // First what was given to us and never acknowledged: from before a crash of ours, or put back
+        // by the relay.
+        let mut given = read(&mut redis, name, "0").await?;
+        if given.is_empty() {
+            given = read(&mut redis, name, ">").await?;
         }
-        act(&mut database, name, &reply, tally).await?;
-        acknowledge(&mut redis, &reply).await?;
+        let given_at = SystemTime::now();
+        for piece in given.chunks(given.len().div_ceil(PIECES).max(1)) {
+            sleep(PIECE_TIME).await;
+            let processed = act(&database, &process, name, piece, given_at).await?;
+            tally.processed.fetch_add(processed, Ordering::Relaxed);
+            acknowledge(&mut redis, piece).await?;
+        }
     }
 }
 
-async fn read(redis: &mut MultiplexedConnection, name: &str, from: &str) -> RedisResult<Reply> {
+async fn read(
+    redis: &mut MultiplexedConnection,
+    name: &str,
+    from: &str,
+) -> RedisResult<Vec<Given>> {
     let mut command = redis::cmd("XREADGROUP");
     command.arg("GROUP").arg(WORKERS).arg(name).arg("COUNT").arg(ENTRIES_AT_ONCE);
     command.arg("BLOCK").arg(BLOCK_MS).arg("STREAMS").arg(&STREAMS).arg(&[from; STREAMS.len()]);
     let reply: Option<Reply> = command.query_async(redis).await?;
-    Ok(reply.unwrap_or_default())
+    let entries = |(stream, entries): (String, Vec<(String, Fields)>)| {
+        let given = move |(entry_id, fields)| Given { stream: stream.clone(), entry_id, fields };
+        entries.into_iter().map(given)
+    };
+    Ok(reply.into_iter().flatten().flat_map(entries).collect())
 }
 
-/// Processes the entries in one transaction, each event once.
+/// Processes entries in one transaction, each event once; how many there were to process.
 async fn act(
-    database: &mut Client,
+    database: &Client,
+    process: &Statement,
     worker: &str,
-    reply: &Reply,
-    tally: &Tally,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let (mut processed, mut seen_again) = (0, 0);
-    let transaction = database.transaction().await?;
-    for (stream, entries) in reply {
-        for (position, fields) in entries {
-            // Acknowledged, not processed: an entry that was trimmed while it was pending and so
-            // has no fields, or one that is not the shop's.
-            let Some(fields) = fields else { continue };
-            let field = |name| fields.get(name).map(String::as_str).unwrap_or_default();
-            let (Ok(event_id), Ok(order)) =
-                (field("id").parse::<Uuid>(), field("key").parse::<i64>())
-            else {
-                continue;
-            };
-            // The event only says that something happened; the facts are in Postgres.
-            let query = "select status from shop.orders where id = $1";
-            let status: Option<String> =
-                transaction.query_opt(query, &[&order]).await?.map(|row| row.get(0));
-            let query = "insert into shop.processed \
-                         (event_id, stream, entry_id, worker, order_status) \
-                         values ($1, $2, $3, $4, $5) on conflict do nothing";
-            match transaction
-                .execute(query, &[&event_id, stream, position, &worker, &status])
-                .await?
-            {
-                0 => seen_again += 1,
-                _ => processed += 1,
-            }
-        }
-    }
-    transaction.commit().await?;
-    tally.processed.fetch_add(processed, Ordering::Relaxed);
-    tally.seen_again.fetch_add(seen_again, Ordering::Relaxed);
-    Ok(())
+    piece: &[Given],
+    given_at: SystemTime,
+) -> Result<u64, tokio_postgres::Error> {
+    let streams: Vec<&str> = piece.iter().map(|given| &*given.stream).collect();
+    let entries: Vec<&str> = piece.iter().map(|given| &*given.entry_id).collect();
+    // What is no event of the shop's is noted and acknowledged, and cannot be processed.
+    let events: Vec<Option<Uuid>> = piece.iter().map(|given| given.field("id")).collect();
+    let orders: Vec<Option<i64>> = piece.iter().map(|given| given.field("key")).collect();
+    let row = database
+        .query_one(process, &[&streams, &entries, &events, &orders, &worker, &given_at])
+        .await?;
+    Ok(row.get::<_, i64>(0).cast_unsigned())
 }
 
-async fn acknowledge(redis: &mut MultiplexedConnection, reply: &Reply) -> RedisResult<()> {
-    for (stream, entries) in reply.iter().filter(|(_, entries)| !entries.is_empty()) {
-        let positions: Vec<&String> = entries.iter().map(|(position, _)| position).collect();
-        let mut command = redis::cmd("XACK");
-        command.arg(stream).arg(WORKERS).arg(positions).query_async::<()>(redis).await?;
+impl Given {
+    fn field<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.fields.as_ref()?.get(name)?.parse().ok()
+    }
+}
+
+async fn acknowledge(redis: &mut MultiplexedConnection, piece: &[Given]) -> RedisResult<()> {
+    for stream in STREAMS {
+        let given = piece.iter().filter(|given| given.stream == stream);
+        let entries: Vec<&str> = given.map(|given| &*given.entry_id).collect();
+        if !entries.is_empty() {
+            let mut command = redis::cmd("XACK");
+            command.arg(stream).arg(WORKERS).arg(entries).exec_async(redis).await?;
+        }
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ pub struct Adopted {
     pub restamped: u64,
 }
 
-/// Makes this cluster the outbox's own and begins the search for rows anew. Writers wait meanwhile:
-/// about a minute per 10 million rows kept.
+/// Makes this cluster the outbox's own and begins the search for rows anew. Writers wait meanwhile, the
+/// longer the more rows are kept.
 ///
 /// # Errors
 /// As any statement; then nothing was changed.

@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 
 use deadpool_postgres::Pool;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
 
+use super::checkpoint::Saved;
 use super::connect::{answer, statement_error};
 use super::cursor::{Cursor, Snapshot};
 use super::find::Names;
 use super::streams::{Head, State};
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
+use crate::group::Group;
 use crate::position::Position;
 
 /// Reads the log, on connections of a pool. Cloning is cheap.
@@ -66,15 +69,14 @@ impl LogReader {
             .iter()
             .map(|row| Head {
                 stream: row.get::<_, &str>("name").into(),
-                sealed: Position {
-                    ms: row.get::<_, i64>("ms").unsigned_abs(),
-                    n: row.get::<_, i64>("sealed").unsigned_abs(),
-                },
+                sealed: position(row, "ms", "sealed"),
                 dispatched: row.get::<_, i64>("dispatched").unsigned_abs(),
-                floor: Position {
-                    ms: row.get::<_, i64>("floor_ms").unsigned_abs(),
-                    n: row.get::<_, i64>("floor_n").unsigned_abs(),
-                },
+                floor: position(row, "floor_ms", "floor_n"),
+                purged: position(row, "purged_ms", "purged_n"),
+                canary: row
+                    .get::<_, Option<String>>("nonce")
+                    .zip(row.get::<_, Option<i64>>("count").map(i64::unsigned_abs)),
+                groups_lost: row.get("groups_lost"),
                 told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
                 paused: row.get("paused"),
             })
@@ -135,6 +137,42 @@ impl LogReader {
             });
         }
         Ok(logged)
+    }
+
+    /// The consumer groups of `stream`, as of its latest checkpoint.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn saved_groups(&self, stream: &str) -> Result<Saved> {
+        let sql = include_str!("../../sql/queries/saved_groups.sql");
+        let client = self.client().await?;
+        let Some(row) = answer(client.query_opt(sql, &[&stream])).await? else {
+            return Ok(Saved::default());
+        };
+        let Json(groups) = row.get::<_, Json<Vec<Group>>>("groups");
+        Ok(Saved { floor: position(&row, "ms", "n"), groups })
+    }
+
+    /// Remembers that the consumer groups of `stream` are not what they were, until a checkpoint of them
+    /// is stored.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn lose_groups(&self, stream: &str) -> Result<()> {
+        let client = self.client().await?;
+        let sql = include_str!("../../sql/queries/lose_groups.sql");
+        answer(client.execute(sql, &[&stream])).await.map(drop)
+    }
+
+    /// Up to where the log of `stream` has been purged.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn purged(&self, stream: &str) -> Result<Position> {
+        let sql = "select purged_ms, purged_n from outbox.stream where name = $1";
+        let client = self.client().await?;
+        let row = answer(client.query_opt(sql, &[&stream])).await?;
+        Ok(row.map_or(Position::START, |row| position(&row, "purged_ms", "purged_n")))
     }
 
     /// Which numbers of `stream` after `after` up to `through` the log has, `count` at most, and whether
@@ -202,10 +240,7 @@ impl LogReader {
             "select ms, last_n from outbox.batch where stream = $1 order by last_n desc limit 1";
         let client = self.client().await?;
         let row = answer(client.query_opt(sql, &[&stream])).await?;
-        Ok(row.map_or(Position::START, |row| Position {
-            ms: row.get::<_, i64>(0).unsigned_abs(),
-            n: row.get::<_, i64>(1).unsigned_abs(),
-        }))
+        Ok(row.map_or(Position::START, |row| position(&row, "ms", "last_n")))
     }
 
     /// IDs of entries of `stream` whose rows Postgres lost.
@@ -251,4 +286,9 @@ impl LogReader {
             )
         })
     }
+}
+
+fn position(row: &Row, ms: &str, n: &str) -> Position {
+    let number = |column: &str| row.get::<_, i64>(column).unsigned_abs();
+    Position { ms: number(ms), n: number(n) }
 }

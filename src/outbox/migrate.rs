@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result, Target};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("outbox", include_str!("../../sql/migrations/0001_outbox.sql")),
     ("operate", include_str!("../../sql/migrations/0002_operate.sql")),
+    ("bounds", include_str!("../../sql/migrations/0003_bounds.sql")),
 ];
 
 /// The version of the schema that this program knows.

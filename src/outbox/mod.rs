@@ -8,6 +8,7 @@
 //! | `cursor` | how far rows have been found: a pure value |
 //! | `find` | the next committed rows that are not sealed |
 //! | `log`, `log_reader` | sealed batches: written and marked; read again |
+//! | `checkpoint` | consumer groups and floors, stored |
 //! | `identity` | which outbox this is, and whether this Postgres can be a source |
 //! | `lease` | who may seal |
 //! | `wake` | LISTEN and the flag that asks for NOTIFY |
@@ -15,10 +16,12 @@
 //! | `survey`, `trace` | what waits and who leads; the rows of one event: for people and metrics |
 //! | `hold`, `adopt` | what people ask for: streams held, another cluster consented to |
 //! | `scrub` | proof that nothing was missed, and leaves made ahead of need |
+//! | `purge` | leaves emptied whose rows nobody needs any more |
 //! | `migrate` | the schema |
 //! | `cluster`, `schema` | what a doctor asks: of the server, and of the schema in it |
 
 mod adopt;
+mod checkpoint;
 mod cluster;
 mod connect;
 mod cursor;
@@ -29,6 +32,7 @@ mod lease;
 mod log;
 mod log_reader;
 mod migrate;
+mod purge;
 mod schema;
 mod scrub;
 mod streams;
@@ -37,6 +41,7 @@ mod trace;
 mod wake;
 
 pub use adopt::{Adopted, adopt};
+pub use checkpoint::{Checkpoint, Checkpoints, Saved};
 pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Snapshot};
@@ -47,6 +52,7 @@ pub use lease::{Lease, Term};
 pub use log::{Log, Phantom, Reached, Seal};
 pub use log_reader::{LogReader, Logged};
 pub use migrate::{Grants, Migrated, OLDEST_SERVER, migrate};
+pub use purge::{Purge, Purged};
 pub use schema::{IdleTrigger, SchemaVersion};
 pub use scrub::{Missed, Upkeep};
 pub use streams::{Head, State, StateChange};

@@ -99,13 +99,13 @@ impl Checkup {
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
-    /// Nets with rows in them, and statements that move these into a leaf.
+    /// Nets with rows in them.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn nets(&self) -> Result<Vec<(String, String)>> {
+    pub async fn nets(&self) -> Result<Vec<String>> {
         let rows = self.ask(include_str!("../../sql/queries/nets.sql")).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// For each partitioned table, how many more numbers have a leaf to go to.

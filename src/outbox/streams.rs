@@ -15,6 +15,12 @@ pub struct Head {
     pub dispatched: u64,
     /// Every consumer group has acknowledged up to here.
     pub floor: Position,
+    /// Rows and log have been purged up to here.
+    pub purged: Position,
+    /// What the canary said at the latest checkpoint: which life of Redis, and how far it had got.
+    pub canary: Option<(String, u64)>,
+    /// Redis has lost something of it, and its consumer groups are not back yet.
+    pub groups_lost: bool,
     /// What people were last told, and why.
     pub told: (State, Option<String>),
     /// Somebody holds it.

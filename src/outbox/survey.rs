@@ -17,6 +17,10 @@ pub struct StreamStatus {
     pub dispatched: u64,
     /// Every consumer group has acknowledged up to here; None while that is not known.
     pub acked: Option<u64>,
+    /// Rows and log have been purged up to here.
+    pub purged: u64,
+    /// Nobody needs an entry up to here, as last stored.
+    pub floor: u64,
     /// Rows that are not known to be in Redis, sealed or not.
     pub undispatched: u64,
     /// When the oldest of them was inserted.
@@ -149,6 +153,8 @@ fn stream_status(row: &Row) -> StreamStatus {
         sealed: number("sealed"),
         dispatched: number("dispatched"),
         acked: row.get::<_, Option<i64>>("acked").map(i64::unsigned_abs),
+        purged: number("purged"),
+        floor: number("floor"),
         undispatched: number("undispatched"),
         oldest_at: row.get("oldest_undispatched_at"),
         oldest_age: row.get("oldest_age"),

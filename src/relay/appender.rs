@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::audit::{self, Audit};
+use super::checkpoint::{Means, Rota};
 use super::clock::DatabaseClock;
 use super::health::Health;
 use super::progress::{Mode, Outgoing, Progress};
@@ -21,8 +22,8 @@ use super::{Bounds, report};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
-use crate::outbox::LogReader;
-use crate::stream::{Append, Appended, Life, Owner, Place, Redis};
+use crate::outbox::{Checkpoints, LogReader};
+use crate::stream::{Append, Appended, Canary, Life, Owner, Place, Redis};
 use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
@@ -37,6 +38,13 @@ pub(super) struct Appender {
     pub(super) bounds: Bounds,
     pub(super) audit_every: Duration,
     pub(super) owner: Owner,
+    pub(super) means: Means,
+    pub(super) checkpoint_every: Duration,
+    /// None while a round is under way.
+    pub(super) checkpoints: Option<Checkpoints>,
+    /// How far this life of Redis had got; None while it is not known.
+    pub(super) canary: Option<Canary>,
+    pub(super) rota: Rota,
     pub(super) sealed: Receiver<Vec<Batch>>,
     pub(super) notes: UnboundedSender<Note>,
     pub(super) streams: HashMap<Arc<str>, Progress>,
@@ -60,6 +68,7 @@ impl Appender {
         let mut sealing = true;
         let mut audits = every(self.audit_every);
         let mut pulse = every(PULSE);
+        let mut checkpoints = every(self.checkpoint_every);
         while sealing || !self.work.in_flight.is_empty() {
             self.health.beat();
             self.replay_next();
@@ -70,6 +79,7 @@ impl Appender {
                 // First, for under load something else is always ready.
                 _ = audits.tick() => self.audit(),
                 _ = pulse.tick() => self.take_pulse(),
+                _ = checkpoints.tick() => self.checkpoint(None),
                 Some(paused) = self.holds.recv() => self.obey(paused),
                 Some(answers) = self.work.in_flight.next() => self.answered(answers?),
                 Some(report) = self.work.tasks.join_next() => self.reported(report)?,
@@ -110,12 +120,12 @@ impl Appender {
         if appends.is_empty() {
             return;
         }
-        let redis = self.redis.clone();
+        let (redis, limits) = (self.redis.clone(), self.means.limits);
         // Requests leave in the order in which their futures are first polled; a task of its own
         // would let a later one overtake. That would cost a replay, not the order.
         self.work.in_flight.push_back(Box::pin(async move {
             failpoint("before_append");
-            let answers = redis.append(&appends).await?;
+            let answers = redis.append(&appends, limits).await?;
             failpoint("after_append");
             Ok((tickets, answers))
         }));
@@ -149,6 +159,7 @@ impl Appender {
                 self.work.refused.remove(stream);
                 self.look(vec![stream.clone()]);
             }
+            Appended::Full(full) => self.full(stream, &full),
             Appended::Refused(why) => self.refuse(stream, &why),
             Appended::Done => {}
         }
@@ -199,12 +210,12 @@ impl Appender {
             let Some(progress) = self.streams.get(&asked.stream) else { continue };
             let held = matches!(progress.mode(), Mode::Held);
             let refused = self.work.refused.contains_key(&asked.stream);
-            if progress.epoch() != asked.epoch || refused {
+            if progress.epoch() != asked.epoch || refused && progress.is_sound() {
                 continue;
             }
-            if held {
+            if held && !refused {
                 self.examine_into(&asked.stream, place, &mut losses);
-            } else if !asked.expects(&place, progress.sent()) {
+            } else if !asked.expects(&place, progress.sent()) || !progress.is_sound() {
                 astray.push(asked.stream);
             } else {
                 self.work.looked_at(&asked.stream, audit.begun);
@@ -221,8 +232,11 @@ impl Appender {
             Error::caused_by(Kind::Internal, "a task of the relay failed", error)
         })??;
         match report {
-            Report::Examined { stream, epoch, place, in_log } => {
-                if self.streams.get(&stream).is_some_and(|p| p.epoch() == epoch) {
+            Report::Examined { stream, epoch, place, in_log, purged } => {
+                if let Some(progress) = self.streams.get_mut(&stream)
+                    && progress.epoch() == epoch
+                {
+                    progress.set_purged(purged);
                     let mut losses = report::Losses::default();
                     self.act(&stream, place, in_log, &mut losses);
                     losses.end(&self.metrics, &mut self.work.all_told);
@@ -231,14 +245,22 @@ impl Appender {
             Report::Replayed { stream, epoch, from, chunk } => {
                 self.replayed(stream, epoch, from, chunk);
             }
-            Report::Moved { stream, epoch, answer } => {
+            Report::Restored { stream, epoch, answer, groups } => {
                 if self.streams.get(&stream).is_some_and(|p| p.epoch() == epoch) {
-                    match answer {
-                        Appended::Done => self.work.to_replay.push_back(stream),
-                        other => self.not_appended(&stream, other),
-                    }
+                    self.placed(stream, answer, groups);
                 }
             }
+            Report::Pended { stream, epoch, end, answer } => {
+                if self.streams.get(&stream).is_some_and(|p| p.epoch() == epoch) {
+                    self.pended(stream, end, answer);
+                }
+            }
+            Report::Checkpointed { checkpoints, round, known } => {
+                self.checkpoints = Some(*checkpoints);
+                self.checkpointed(round, known);
+            }
+            Report::Lost { known, canary } => self.lost(known, canary),
+            Report::NotLost => self.work.asking = false,
             Report::Looked { fresh, places } => self.looked(places, fresh),
             Report::Audited(audit) => self.audited(audit),
             Report::Busy { audit } => self.work.auditing &= !audit,

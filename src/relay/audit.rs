@@ -14,7 +14,10 @@ use crate::stream::{Claim, Owner, Place, Redis};
 pub(super) struct Asked {
     pub(super) stream: Arc<str>,
     pub(super) epoch: u64,
-    at: Position,
+    /// Where Redis had it, as last confirmed.
+    pub(super) at: Position,
+    /// Last position that was on its way.
+    pub(super) sent: Position,
 }
 
 /// What an audit found.
@@ -30,7 +33,8 @@ pub(super) struct Audit {
 
 impl Asked {
     pub(super) fn new(stream: &Arc<str>, progress: &Progress) -> Self {
-        Self { stream: stream.clone(), epoch: progress.epoch(), at: progress.at() }
+        let (at, sent) = (progress.at(), progress.sent());
+        Self { stream: stream.clone(), epoch: progress.epoch(), at, sent }
     }
 
     /// Whether `place`, some moment between asking and now, is as it should be: not before what was

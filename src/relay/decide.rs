@@ -18,6 +18,8 @@ pub struct Finding {
     pub confirmed: u64,
     /// Every consumer group has acknowledged up to here (F).
     pub floor: Position,
+    /// The log has been purged up to here and no longer knows what was before.
+    pub purged: Position,
 }
 
 /// What to do.
@@ -80,7 +82,7 @@ pub fn decide(finding: &Finding) -> Verdict {
         Verdict::Bootstrap { floor: finding.floor, lost: lost(finding.floor.n) }
     } else if at > finding.sealed {
         Verdict::Ahead { at }
-    } else if !finding.in_log {
+    } else if !finding.in_log && (at.ms > finding.purged.ms || at.n > finding.purged.n) {
         Verdict::Foreign { at }
     } else if at < finding.floor {
         Verdict::Forward { floor: finding.floor, lost: lost(finding.floor.n) }
@@ -98,7 +100,8 @@ mod tests {
     }
 
     fn finding(place: Place) -> Finding {
-        Finding { place, in_log: true, sealed: at(90, 9), confirmed: 9, floor: Position::START }
+        let (floor, purged) = (Position::START, Position::START);
+        Finding { place, in_log: true, sealed: at(90, 9), confirmed: 9, floor, purged }
     }
 
     #[test]
@@ -154,6 +157,21 @@ mod tests {
     fn an_old_state_below_the_floor_moves_on_to_the_floor() {
         let old = Finding { floor: at(70, 7), ..finding(Place::At(at(50, 5))) };
         assert_eq!(decide(&old), Verdict::Forward { floor: at(70, 7), lost: Some(8..=9) });
+    }
+
+    #[test]
+    fn an_old_state_that_the_log_has_been_purged_of_is_ours() {
+        let old = Finding {
+            in_log: false,
+            floor: at(70, 7),
+            purged: at(60, 6),
+            ..finding(Place::At(at(50, 5)))
+        };
+        assert_eq!(decide(&old), Verdict::Forward { floor: at(70, 7), lost: Some(8..=9) });
+        for foreign in [at(50, 7), at(61, 2)] {
+            let foreign = Finding { place: Place::At(foreign), ..old.clone() };
+            assert!(matches!(decide(&foreign), Verdict::Foreign { .. }), "{foreign:?}");
+        }
     }
 
     #[test]

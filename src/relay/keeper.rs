@@ -5,14 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::report;
+use super::sealer::Leap;
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Hold, Lease, Missed, Term, Upkeep};
+use crate::outbox::{Hold, Lease, Missed, Purge, Term, Upkeep};
 use crate::telemetry::{Cause, Metrics};
 
 /// How often upkeep looks whether there is something to do.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How often it is looked whether something can be purged: ten times within the retention, within these
+/// bounds.
+const PURGE_OFTEN: Duration = Duration::from_millis(500);
+const PURGE_SELDOM: Duration = Duration::from_secs(60);
+/// The share of the time that purging may take.
+const SHARE: u32 = 20;
 /// How often it is asked which streams somebody holds.
 const HOLDS: Duration = Duration::from_secs(1);
 
@@ -35,6 +44,51 @@ pub(super) async fn holds(hold: Hold, told: Sender<HashSet<Arc<str>>>) -> Result
             told.send(paused).await.map_err(ended)?;
         }
         tokio::time::sleep(HOLDS).await;
+    }
+}
+
+/// Purges what is older than `retention` and needed by nobody. Never ends well: the session ends it.
+pub(super) async fn purge(
+    purge: Purge,
+    retention: Duration,
+    leap: Leap,
+    metrics: &Metrics,
+) -> Result<()> {
+    let every = (retention / 10).clamp(PURGE_OFTEN, PURGE_SELDOM);
+    let mut dropped = Instant::now();
+    let mut wait = every;
+    loop {
+        tokio::time::sleep(wait).await;
+        let begun = Instant::now();
+        let round = purge.round().await;
+        // Leaves that an old group holds are looked through each time.
+        wait = every.max(begun.elapsed() * SHARE);
+        match round {
+            Ok(purged) => {
+                report::purged(&purged);
+                metrics.purged();
+                purged.seal.into_iter().for_each(|seal| leap.set(seal));
+            }
+            Err(error) if purge.is_closed() => return Err(error),
+            Err(error) => {
+                warn!("could not purge now: {error}");
+                metrics.failed(&error);
+                continue;
+            }
+        }
+        // Writers wait while it waits for its lock.
+        if dropped.elapsed() >= every * 10 {
+            dropped = Instant::now();
+            match purge.drop_leaf().await {
+                Ok(0) => {}
+                Ok(leaves) => info!(leaves, "dropped an empty partition"),
+                Err(error) if purge.is_closed() => return Err(error),
+                Err(error) => {
+                    debug!("could not drop an empty partition now: {error}");
+                    metrics.failed(&error);
+                }
+            }
+        }
     }
 }
 

@@ -16,7 +16,8 @@
 //! | `appender`, `work`, `progress` | carries batches; what is in flight; where one stream stands (pure) |
 //! | `recovery`, `decide` | brings a stream back into step; what to do where it differs (pure) |
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
-//! | `keeper` | the lease, upkeep, and which streams somebody holds |
+//! | `checkpoint`, `restore` | consumer groups: looked at, stored and trimmed by; put back after a loss |
+//! | `keeper` | the lease, upkeep, purge, and which streams somebody holds |
 //! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
 //! | `report` | what is said of streams: the same sentence in log and status |
 //! | `operate` | what people ask: status, doctor, trace, verify, pause, rebuild, replay, adopt |
@@ -31,11 +32,12 @@ use self::health::Role;
 use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::Database;
 use crate::retry::Waits;
-use crate::stream::Server;
+use crate::stream::{Limits, Server};
 
 mod ahead;
 mod appender;
 mod audit;
+mod checkpoint;
 mod clock;
 pub mod decide;
 mod health;
@@ -48,6 +50,7 @@ mod reader;
 mod recovery;
 mod replay;
 mod report;
+mod restore;
 mod sealer;
 mod session;
 mod stop;
@@ -80,6 +83,12 @@ pub struct Settings {
     pub lease: Duration,
     /// How often all streams are looked at.
     pub audit: Duration,
+    /// How often consumer groups are looked at, stored, and streams trimmed.
+    pub checkpoint: Duration,
+    /// How long rows are kept at least.
+    pub retention: Duration,
+    /// How much a stream may hold.
+    pub limits: Limits,
     /// How often rows are searched for at least.
     pub poll: Duration,
     /// Whether writers are asked for NOTIFY.

@@ -11,6 +11,9 @@
 //! Only a live stream is given rows as they are sealed. For any other, rows are dropped from memory
 //! and read again from the log, so a stream that cannot go on costs nothing and holds up nobody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::batch::{Batch, Mark};
 use crate::outbox::State;
 use crate::position::Position;
@@ -25,11 +28,30 @@ pub struct Progress {
     confirmed: u64,
     delivered: u64,
     floor: Position,
+    purged: Position,
     epoch: u64,
     mode: Mode,
     paused: bool,
+    sound: bool,
+    checkpointed: bool,
+    losses: Losses,
     /// State last told to people, and why.
     pub told: (State, Option<String>),
+}
+
+/// Counts how often the groups of a stream were lost. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Losses(Arc<AtomicU64>);
+
+impl Losses {
+    /// How often, until now.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// What is being done with the stream.
@@ -84,9 +106,13 @@ impl Progress {
             confirmed,
             delivered: confirmed,
             floor,
+            purged: Position::START,
             epoch: 0,
             mode: Mode::Examining,
             paused: false,
+            sound: true,
+            checkpointed: false,
+            losses: Losses::default(),
             told: (State::Active, None),
         }
     }
@@ -129,6 +155,58 @@ impl Progress {
     /// Every consumer group has acknowledged up to here.
     pub fn floor(&self) -> Position {
         self.floor
+    }
+
+    /// A checkpoint has stored that nobody needs an entry up to here.
+    pub fn set_floor(&mut self, floor: Position) {
+        self.floor = floor;
+    }
+
+    /// The log has been purged up to here.
+    pub fn purged(&self) -> Position {
+        self.purged
+    }
+
+    /// The log was found to be purged up to here.
+    pub fn set_purged(&mut self, purged: Position) {
+        self.purged = purged;
+    }
+
+    /// Its consumer groups are where they were; false from a loss until they have been put back.
+    /// Meanwhile nothing that they say is stored, and nothing is trimmed by it.
+    pub fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// Redis may have lost its groups.
+    pub fn lose_groups(&mut self) {
+        self.sound = false;
+        self.losses.count();
+    }
+
+    /// How often its groups were lost, as whoever looks at them meanwhile can see.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    /// A checkpoint of it is stored, be it of a group that is gone.
+    pub fn is_checkpointed(&self) -> bool {
+        self.checkpointed
+    }
+
+    /// As [`Progress::is_checkpointed`] says.
+    pub fn set_checkpointed(&mut self) {
+        self.checkpointed = true;
+    }
+
+    /// Redis has all that is sealed.
+    pub fn is_in_step(&self) -> bool {
+        self.at == self.sealed
+    }
+
+    /// Its groups have been put back.
+    pub fn restored(&mut self) {
+        self.sound = true;
     }
 
     /// Changes whenever what is on its way is no longer to be believed.

@@ -14,13 +14,12 @@ use super::progress::{Mode, Outgoing, Progress};
 use super::replay::{self, Chunk};
 use super::sealer::Note;
 use super::work::{Refused, Report, Ticket};
-use super::{audit, report};
+use super::{Bounds, audit, report};
 use crate::error::{Kind, Target};
 use crate::failpoint::failpoint;
 use crate::outbox::{Reached, State, StateChange};
 use crate::position::Position;
-use crate::retry::Waits;
-use crate::stream::Place;
+use crate::stream::{Full, Limits, Place};
 use crate::telemetry::Cause;
 
 /// Streams replayed at once.
@@ -47,6 +46,15 @@ impl Appender {
     /// Asks where streams are, after ceasing to believe what is on its way to them. Only a place
     /// that was asked for then can tell a loss: any other may be older than what is confirmed.
     pub(super) fn look(&mut self, streams: Vec<Arc<str>>) {
+        // What they were refused is asked for again from where they are.
+        for stream in &streams {
+            self.work.refused.remove(stream);
+        }
+        self.look_again(streams);
+    }
+
+    /// As [`Appender::look`]; of streams that were refused, the waits go on growing.
+    fn look_again(&mut self, streams: Vec<Arc<str>>) {
         let mut asked = Vec::with_capacity(streams.len());
         for stream in &streams {
             let Some(progress) = self.streams.get_mut(stream) else { continue };
@@ -93,6 +101,7 @@ impl Appender {
     pub(super) fn emptied(&mut self) {
         report::identity_lost();
         self.work.empty(self.streams.keys().cloned().collect());
+        self.distrust(None);
         self.audit();
     }
 
@@ -145,7 +154,8 @@ impl Appender {
                 Place::At(at) => log.locate(&stream, at.n).await? == Some(*at),
                 _ => false,
             };
-            Ok(Report::Examined { stream, epoch, place, in_log })
+            let purged = log.purged(&stream).await?;
+            Ok(Report::Examined { stream, epoch, place, in_log, purged })
         });
     }
 
@@ -163,9 +173,15 @@ impl Appender {
             sealed: progress.sealed(),
             confirmed: progress.confirmed(),
             floor: progress.floor(),
+            purged: progress.purged(),
         };
         match decide(&finding) {
+            Verdict::InStep if !progress.is_sound() && finding.sealed != Position::START => {
+                self.replay(stream, &finding.place, finding.sealed, None, losses);
+                self.restore(stream, &finding.place, Position::START);
+            }
             Verdict::InStep => {
+                progress.restored();
                 let (confirmed, at) = (progress.confirmed(), progress.sealed());
                 progress.in_step(at);
                 if at.n > confirmed {
@@ -175,11 +191,19 @@ impl Appender {
                 self.tell(stream, State::Active, None);
             }
             Verdict::Replay { after, lost } => {
+                if lost.is_some() {
+                    progress.lose_groups();
+                }
+                let is_sound = progress.is_sound();
                 self.replay(stream, &finding.place, after, lost, losses);
+                if !is_sound {
+                    self.restore(stream, &finding.place, Position::START);
+                }
             }
             Verdict::Bootstrap { floor, lost } | Verdict::Forward { floor, lost } => {
+                progress.lose_groups();
                 self.replay(stream, &finding.place, floor, lost, losses);
-                self.move_to(stream, &finding.place, floor);
+                self.restore(stream, &finding.place, floor);
             }
             Verdict::Ahead { at } | Verdict::Foreign { at } => {
                 let reason = report::foreign(stream, &self.redis.key(stream), at);
@@ -196,6 +220,7 @@ impl Appender {
     fn halt(&mut self, stream: &Arc<str>, cause: Cause, reason: String) {
         let Some(progress) = self.streams.get_mut(stream) else { return };
         progress.hold();
+        self.work.refused.remove(stream);
         let was_halted = progress.told.0 == State::Halted;
         if self.tell_why(stream, State::Halted, Some(cause), Some(reason)) && !was_halted {
             self.metrics.found(cause);
@@ -226,39 +251,35 @@ impl Appender {
         self.work.to_replay.push_back(stream.clone());
     }
 
-    /// Moves a stream that is gone or older than its floor on to the floor; the replay follows.
-    pub(super) fn move_to(&mut self, stream: &Arc<str>, place: &Place, floor: Position) {
-        let Some(progress) = self.streams.get_mut(stream) else { return };
-        self.work.to_replay.retain(|waiting| waiting != stream);
-        let from = match place {
-            Place::At(at) => *at,
-            _ => Position::START,
-        };
-        let (redis, stream, epoch) = (self.redis.clone(), stream.clone(), progress.epoch());
-        self.work.tasks.spawn(async move {
-            let answer = redis.move_to(&stream, from, floor).await?;
-            Ok(Report::Moved { stream, epoch, answer })
-        });
-    }
-
     // ---- replaying the log ----
 
     pub(super) fn replay_next(&mut self) {
         while self.work.replaying < REPLAYS {
             let Some(stream) = self.work.to_replay.pop_front() else { return };
+            // What groups were given before comes back first, and they with it.
+            let given = self.streams.get(&stream).and_then(|p| self.given(&stream, p));
             let Some(progress) = self.streams.get_mut(&stream) else { continue };
             if !matches!(progress.mode(), Mode::Replaying) {
                 continue;
             }
-            let (from, through) = (progress.at(), progress.sealed().n);
-            if through.saturating_sub(from.n) <= self.bounds.rows as u64 {
+            let (from, through) = (progress.at(), given.unwrap_or(progress.sealed().n));
+            if given.is_none() && through.saturating_sub(from.n) <= self.bounds.rows as u64 {
                 progress.join();
             }
             self.work.replaying += 1;
             let (log, redis, bounds) = (self.log.clone(), self.redis.clone(), self.bounds);
             let epoch = progress.epoch();
+            let room = self.work.refused.get(&stream).and_then(|refused| refused.room);
+            let bounds = match room {
+                // One tells when there is room again.
+                Some(room) => Bounds { rows: bounds.rows.min(room.max(1) as usize), ..bounds },
+                None => bounds,
+            };
+            // It held that much before.
+            let limits = if given.is_some() { Limits::NONE } else { self.means.limits };
             self.work.tasks.spawn(async move {
-                let chunk = replay::chunk(&log, &redis, &stream, from, through, bounds).await?;
+                let chunk =
+                    replay::chunk(&log, &redis, &stream, from, through, bounds, limits).await?;
                 failpoint("after_replay");
                 Ok(Report::Replayed { stream, epoch, from, chunk })
             });
@@ -275,20 +296,14 @@ impl Appender {
             Chunk::Reached(last, created_us) => {
                 let delivered = progress.delivered();
                 progress.arrived(epoch, last);
-                let sealed = progress.sealed();
                 let reached = Reached { stream: stream.clone(), after: from.n, through: last.n };
                 self.note(Note::Reached(reached));
                 self.count(&stream, delivered, last.n, &created_us);
                 self.work.refused.remove(&stream);
-                if last == sealed || self.joined(&stream, last) {
-                    self.go_live(&stream);
-                } else {
-                    self.again(stream);
-                }
+                self.advance(stream, false);
             }
             // Whoever waits in memory follows; if it was too much to keep, the log has it by now.
-            Chunk::End if matches!(progress.mode(), Mode::Joining(_)) => self.go_live(&stream),
-            Chunk::End => self.again(stream),
+            Chunk::End => self.advance(stream, true),
             Chunk::Gone(n) => self.halt(&stream, Cause::RowGone, report::gone(&stream, n)),
             Chunk::Not(answer) => self.not_appended(&stream, answer),
         }
@@ -328,22 +343,50 @@ impl Appender {
         let Some(progress) = self.streams.get_mut(stream) else { return };
         progress.hold();
         let refused = self.work.refused.entry(stream.clone());
-        let refused = refused.or_insert_with(|| Refused { at: None, waits: Waits::new() });
+        let refused = refused.or_insert_with(Refused::new);
+        refused.room = None;
         refused.at = Some(Instant::now() + refused.waits.next_wait());
         self.metrics.failed(&Target::Redis.error(Kind::Busy, why));
         self.tell(stream, State::Full, Some(report::refused(why)));
     }
 
+    /// The stream is at its limit: it waits for its groups, and nobody else waits for it.
+    pub(super) fn full(&mut self, stream: &Arc<str>, full: &Full) {
+        let Some(progress) = self.streams.get_mut(stream) else { return };
+        progress.hold();
+        let refused = self.work.refused.entry(stream.clone()).or_insert_with(Refused::new);
+        refused.room = Some(full.room);
+        let wait = match full.room {
+            0 => refused.waits.next_wait(),
+            _ => Duration::ZERO,
+        };
+        refused.at = Some(Instant::now() + wait);
+        if full.room == 0 {
+            let reason = report::full(&self.redis.key(stream), full, self.means.limits);
+            self.tell(stream, State::Full, Some(reason));
+            self.checkpoint(Some(&stream.clone()));
+        }
+    }
+
     pub(super) fn retry(&mut self) {
         let now = Instant::now();
+        let mut lost = Vec::new();
         for (stream, refused) in &mut self.work.refused {
             let Some(progress) = self.streams.get_mut(stream) else { continue };
             if refused.at.is_some_and(|at| at <= now) {
                 refused.at = None;
+                // Its groups come before its entries.
+                if !progress.is_sound() {
+                    lost.push(stream.clone());
+                    continue;
+                }
                 let at = progress.at();
                 progress.replay(at);
                 self.work.to_replay.push_back(stream.clone());
             }
+        }
+        if !lost.is_empty() {
+            self.look_again(lost);
         }
     }
 
@@ -368,7 +411,10 @@ impl Appender {
         reason: Option<String>,
     ) -> bool {
         let Some(progress) = self.streams.get_mut(stream) else { return false };
-        if progress.told.0 == state && (progress.told.1 == reason || state == State::Full) {
+        // Redis has many words for having no room.
+        let refused = |told: &Option<String>| told.as_deref().is_some_and(report::is_refused);
+        let same = progress.told.1 == reason || refused(&progress.told.1) && refused(&reason);
+        if progress.told.0 == state && same {
             return false;
         }
         report::state(stream, state.as_str(), cause, reason.as_deref());

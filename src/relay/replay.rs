@@ -7,7 +7,7 @@ use super::Bounds;
 use crate::error::{Error, Kind, Result};
 use crate::outbox::{LogReader, Logged};
 use crate::position::Position;
-use crate::stream::{Append, Appended, Redis};
+use crate::stream::{Append, Appended, Limits, Redis};
 
 /// What came of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) async fn chunk(
     at: Position,
     through: u64,
     bounds: Bounds,
+    limits: Limits,
 ) -> Result<Chunk> {
     let logged = log.read(stream, at.n, through, bounds.rows, bounds.bytes).await?;
     let Some(first) = logged.first() else { return Ok(Chunk::End) };
@@ -39,7 +40,7 @@ pub(super) async fn chunk(
         return Ok(Chunk::Gone(first_n));
     }
     let (last, created_us) = (append.last(), append.created_us());
-    let answer = redis.append(std::slice::from_ref(&append)).await?.pop();
+    let answer = redis.append(std::slice::from_ref(&append), limits).await?.pop();
     Ok(match answer {
         Some(Appended::Done) => Chunk::Reached(last, created_us),
         Some(other) => Chunk::Not(other),

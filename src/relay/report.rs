@@ -2,11 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::outbox::Purged;
 use crate::position::Position;
-use crate::stream::Place;
+use crate::stream::{Full, Limits, Place};
 use crate::telemetry::{Cause, Loss, Metrics};
+use crate::text::{counted, grouped};
 
 /// Losses logged stream by stream at a time; the rest are summed up in one line.
 const LINES: usize = 20;
@@ -74,6 +76,62 @@ pub(super) fn identity_lost() {
     );
 }
 
+/// Redis is the one it was, at an earlier time.
+pub(super) fn gone_back() {
+    warn!(
+        "Redis went back to an older state, as after a failover or a restart from a snapshot; consumer \
+         groups of all streams are put back"
+    );
+}
+
+/// Groups of a stream that had lost no entry were put back.
+pub(super) fn groups_lost(stream: &str, groups: u64) {
+    warn!(
+        stream,
+        groups,
+        kind = Loss::Groups.as_str(),
+        "Redis lost the positions of {} of stream {stream}; put back as of the last checkpoint",
+        counted(groups, "consumer group", "consumer groups"),
+    );
+}
+
+/// Somebody removed entries that a group has not acknowledged.
+pub(super) fn removed(stream: &str, entries: &RangeInclusive<u64>) {
+    error!(stream, cause = Cause::Removed.as_str(), "{}", removed_sentence(stream, entries),);
+}
+
+/// That somebody removed entries, and what to do.
+pub(super) fn removed_sentence(stream: &str, entries: &RangeInclusive<u64>) -> String {
+    format!(
+        "somebody removed entries {} to {} of stream {stream} from Redis, and not every consumer group has \
+         acknowledged them; `outbox-relay rebuild {stream}` puts them back",
+        entries.start(),
+        entries.end(),
+    )
+}
+
+/// What a round of the purge did, if it did something.
+pub(super) fn purged(purged: &Purged) {
+    if purged.moved > 0 {
+        error!(
+            rows = purged.moved,
+            "{} had no partition of their own, for none could be attached in time; moved into one",
+            counted(purged.moved.unsigned_abs(), "row", "rows"),
+        );
+    }
+    if purged.leaves > 0 {
+        info!(
+            partitions = purged.leaves,
+            entries = purged.entries,
+            "purged about {} of outbox.entry, older than the retention and acknowledged by all",
+            counted(purged.entries.unsigned_abs(), "row", "rows"),
+        );
+    }
+    if purged.log_leaves > 0 {
+        info!(partitions = purged.log_leaves, "purged the log of rows that were purged before");
+    }
+}
+
 /// The server is not the one it was.
 pub(super) fn new_life() {
     info!(
@@ -131,7 +189,32 @@ pub(super) fn gone(stream: &str, n: u64) -> String {
     )
 }
 
-/// Why a stream waits for room.
+const REFUSED: &str = "Redis takes no writes now";
+
+/// Why a stream waits for room in Redis.
 pub(super) fn refused(why: &str) -> String {
-    format!("Redis takes no writes now ({why}); give it room, the relay tries again by itself")
+    format!("{REFUSED} ({why}); give it room, the relay tries again by itself")
+}
+
+/// Whether this is why a stream waits for room in Redis, in whatever words.
+pub(super) fn is_refused(reason: &str) -> bool {
+    reason.starts_with(REFUSED)
+}
+
+/// Why a stream waits for room of its own.
+pub(super) fn full(key: &str, full: &Full, limits: Limits) -> String {
+    let limit = match full.bound.as_str() {
+        "bytes" => format!("{} bytes (OUTBOX_STREAM_BYTES)", grouped(limits.bytes)),
+        _ => format!("{} entries (OUTBOX_STREAM_LIMIT)", grouped(limits.entries)),
+    };
+    match &full.group {
+        Some(group) => format!(
+            "it has reached its limit of {limit} and waits for consumer group {group} to acknowledge; its \
+             rows wait in Postgres. If nobody uses the group any more: XGROUP DESTROY {key} {group}"
+        ),
+        None => format!(
+            "no consumer group: it has reached its limit of {limit} and nobody acknowledges; its rows wait \
+             in Postgres. Make a group, or let it lose its oldest entries with OUTBOX_UNGROUPED=trim"
+        ),
+    }
 }

@@ -1,6 +1,7 @@
 //! Seals what was found, then hands it on; marks what has arrived.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
@@ -31,11 +32,28 @@ pub(super) enum Note {
     State(StateChange),
 }
 
+/// The number from which seals go on, so that a leaf of the log that fills slowly comes to its end and
+/// can be purged. Cloning is cheap; all clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leap(Arc<AtomicI64>);
+
+impl Leap {
+    pub(super) fn set(&self, seal: i64) {
+        self.0.store(seal, Ordering::Relaxed);
+    }
+
+    /// The number after `last`.
+    fn next(&self, last: i64) -> i64 {
+        (last + 1).max(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// The one that writes the log.
 pub(super) struct Sealer {
     pub(super) log: Log,
     pub(super) heads: Heads,
     pub(super) last_seal: i64,
+    pub(super) leap: Leap,
     pub(super) found: Receiver<Found>,
     /// Where sealed batches go; None once reading or appending has ended.
     pub(super) sealed: Option<Sender<Vec<Batch>>>,
@@ -92,7 +110,7 @@ impl Sealer {
 
     /// One batch: positions first, then the commit that fixes them, and only then on to Redis.
     async fn seal(&mut self, found: Found, marks: Vec<Mark>) -> Result<()> {
-        let seal = self.last_seal + 1;
+        let seal = self.leap.next(self.last_seal);
         let plan = self.heads.plan(seal, found.entries, found.clock.us / 1_000);
         failpoint("before_seal");
         let (batches, new_streams) = (&plan.batches[..], &plan.new_streams[..]);

@@ -13,17 +13,21 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::appender::Appender;
+use super::checkpoint::{Means, Rota};
 use super::clock::DatabaseClock;
 use super::health::{Health, Role};
 use super::plan::Heads;
 use super::progress::Progress;
 use super::reader::Reader;
-use super::sealer::Sealer;
+use super::sealer::{Leap, Sealer};
 use super::work::Work;
-use super::{Settings, Stop, ahead, keeper};
+use super::{Settings, Stop, ahead, keeper, report};
 use crate::error::{Kind, Result};
-use crate::outbox::{Cursor, Finder, Hold, Identity, Lease, Log, LogReader, Term, Upkeep, Wake};
-use crate::stream::{Claim, Owner, Place, Redis};
+use crate::outbox::{
+    Checkpoints, Cursor, Finder, Head, Hold, Identity, Lease, Log, LogReader, Purge, Term, Upkeep,
+    Wake,
+};
+use crate::stream::{Canary, Claim, Owner, Place, Redis};
 use crate::telemetry::Metrics;
 
 /// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
@@ -133,7 +137,7 @@ async fn carry(
     let log = LogReader::new(database.pool(READERS)?);
     let writer = Log::new(database.connect("seal").await?, term).await?;
     // Before the first seal: where is everything?
-    let start = Start::read(&log, &ready.redis, &writer, health.metrics()).await?;
+    let start = Start::read(&log, ready, &writer, health.metrics()).await?;
 
     let (found_in, found_out) = mpsc::channel(AHEAD);
     let (sealed_in, sealed_out) = mpsc::channel(AHEAD);
@@ -141,6 +145,7 @@ async fn carry(
     let (missed_in, missed_out) = mpsc::channel(1);
     let (holds_in, holds_out) = mpsc::channel(1);
     let (clock, metrics) = (DatabaseClock::new(), health.metrics());
+    let leap = Leap::default();
 
     let reader = Reader {
         finder: Finder::new(database.connect("find").await?).await?,
@@ -159,6 +164,7 @@ async fn carry(
         log: writer,
         heads: start.heads,
         last_seal: start.last_seal,
+        leap: leap.clone(),
         found: found_out,
         sealed: Some(sealed_in),
         notes: notes_out,
@@ -170,6 +176,16 @@ async fn carry(
         bounds: settings.bounds,
         audit_every: settings.audit,
         owner: ready.owner.clone(),
+        means: Means {
+            redis: ready.redis.clone(),
+            owner: ready.owner.clone(),
+            limits: settings.limits,
+            retention: settings.retention,
+        },
+        checkpoint_every: settings.checkpoint,
+        checkpoints: Some(Checkpoints::new(database.connect("checkpoint").await?, term).await?),
+        canary: start.canary,
+        rota: Rota::default(),
         sealed: sealed_out,
         notes: notes_in,
         streams: start.streams,
@@ -183,6 +199,7 @@ async fn carry(
     };
     let hold = Hold::new(database.connect("holds").await?);
     let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
+    let purge = Purge::new(database.connect("purge").await?, settings.retention);
 
     let stages: [BoxFuture<'_, Result<()>>; 3] = [
         Box::pin(reader.run(stop.clone())),
@@ -192,6 +209,7 @@ async fn carry(
     tokio::select! {
         worked = together(stages) => worked,
         failed = keeper::upkeep(upkeep, missed_in, metrics) => failed,
+        failed = keeper::purge(purge, settings.retention, leap, metrics) => failed,
         failed = keeper::holds(hold, holds_in) => failed,
         () = drained(stop, settings.drain) => {
             let drain = settings.drain;
@@ -230,10 +248,12 @@ struct Start {
     streams: HashMap<Arc<str>, Progress>,
     places: Vec<(Arc<str>, Place)>,
     paused: HashSet<Arc<str>>,
+    canary: Option<Canary>,
 }
 
 impl Start {
-    async fn read(log: &LogReader, redis: &Redis, writer: &Log, metrics: &Metrics) -> Result<Self> {
+    async fn read(log: &LogReader, ready: &Ready, writer: &Log, metrics: &Metrics) -> Result<Self> {
+        let redis = &ready.redis;
         let (cursor, last_seal) = log.cursor().await?;
         let mut heads = log.heads().await?;
         let names: Vec<Arc<str>> = heads.iter().map(|head| head.stream.clone()).collect();
@@ -250,6 +270,7 @@ impl Start {
                 (head.sealed, head.dispatched) = (at, at.n);
             }
         }
+        let canary = canary(ready, &heads).await?;
         info!(
             streams = heads.len(),
             behind = waiting,
@@ -270,6 +291,12 @@ impl Start {
                 .map(|head| {
                     let mut progress = Progress::new(head.sealed, head.dispatched, head.floor);
                     progress.told = head.told;
+                    if head.canary.is_some() {
+                        progress.set_checkpointed();
+                    }
+                    if head.groups_lost || !is_of(head.canary.as_ref(), canary.as_ref()) {
+                        progress.lose_groups();
+                    }
                     if head.paused {
                         progress.pause();
                     }
@@ -278,6 +305,34 @@ impl Start {
                 .collect(),
             places: names.into_iter().zip(places).collect(),
             paused,
+            canary,
         })
     }
+}
+
+/// How far this life of Redis has got. A new one if it has gone back behind a checkpoint, so that its
+/// counter cannot catch up unseen before all groups are put back; None if it has no memory for that.
+async fn canary(ready: &Ready, heads: &[Head]) -> Result<Option<Canary>> {
+    let canary = ready.redis.canary(&ready.owner, 0).await?;
+    let is_same = |head: &&Head| {
+        canary.as_ref().zip(head.canary.as_ref()).is_some_and(|(is, was)| is.nonce == was.0)
+    };
+    let gone_back =
+        heads.iter().filter(is_same).any(|head| !is_of(head.canary.as_ref(), canary.as_ref()));
+    if canary.is_some() && !gone_back {
+        return Ok(canary);
+    }
+    if gone_back {
+        report::gone_back();
+    }
+    match ready.redis.renew_canary().await {
+        Err(busy) if busy.kind() == Kind::Busy => Ok(None),
+        canary => canary.map(Some),
+    }
+}
+
+/// Whether a checkpoint was taken of this life of Redis, no later than it is now.
+fn is_of(checkpoint: Option<&(String, u64)>, canary: Option<&Canary>) -> bool {
+    let Some((nonce, count)) = checkpoint else { return true };
+    canary.is_some_and(|canary| canary.nonce == *nonce && canary.count >= *count)
 }

@@ -9,12 +9,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::audit::Audit;
+use super::checkpoint::Round;
 use super::replay::Chunk;
 use crate::batch::Mark;
 use crate::error::Result;
+use crate::group::Group;
+use crate::outbox::Checkpoints;
 use crate::position::Position;
 use crate::retry::Waits;
-use crate::stream::{Append, Appended, Life, Place};
+use crate::stream::{Append, Appended, Canary, Life, Place, Restored};
 
 /// One request in flight: which stream, in which epoch, up to where.
 #[derive(Debug)]
@@ -37,12 +40,20 @@ pub(super) type Answers = Result<(Vec<Ticket>, Vec<Appended>)>;
 /// What tasks beside the loop report.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// Whether the log knows a place.
-    Examined { stream: Arc<str>, epoch: u64, place: Place, in_log: bool },
+    /// Whether the log knows a place, and how far it has been purged.
+    Examined { stream: Arc<str>, epoch: u64, place: Place, in_log: bool, purged: Position },
     /// A chunk of a replay.
     Replayed { stream: Arc<str>, epoch: u64, from: Position, chunk: Chunk },
-    /// A stream moved on to its floor.
-    Moved { stream: Arc<str>, epoch: u64, answer: Appended },
+    /// Groups of a stream were put where they were, and the stream behind its floor.
+    Restored { stream: Arc<str>, epoch: u64, answer: Restored, groups: Vec<Group> },
+    /// Groups of a stream got back what they had not acknowledged; `end` if the log has no more.
+    Pended { stream: Arc<str>, epoch: u64, end: bool, answer: Appended },
+    /// Groups were looked at, while the canary was known to be this.
+    Checkpointed { checkpoints: Box<Checkpoints>, round: Round, known: Option<Canary> },
+    /// Redis is another one than the one with this canary: without an identity, or with a new canary.
+    Lost { known: Option<Canary>, canary: Option<Canary> },
+    /// It could not be found out what was lost; the next round asks again.
+    NotLost,
     /// Where streams are that were not where they should be.
     Looked { fresh: bool, places: Vec<(Arc<str>, u64, Place)> },
     /// An audit of all streams.
@@ -51,6 +62,14 @@ pub(super) enum Report {
     Pulse(Life),
     /// Redis had no memory or no time for an audit or a pulse; the next one asks again.
     Busy { audit: bool },
+}
+
+/// Groups of a stream on their way back.
+#[derive(Clone, Debug)]
+pub(super) struct Comeback {
+    pub(super) groups: Vec<Group>,
+    /// Names of those that are gone.
+    pub(super) gone: Vec<String>,
 }
 
 /// What is going on beside the loop; nothing at first.
@@ -68,6 +87,14 @@ pub(super) struct Work {
     pub(super) all_told: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: HashMap<Arc<str>, Refused>,
+    /// Groups that are to get back what they had not acknowledged.
+    pub(super) pending: HashMap<Arc<str>, Comeback>,
+    /// Streams to look at as soon as the round that is under way has ended.
+    pub(super) urgent: HashSet<Arc<str>>,
+    /// It is being asked what Redis has lost.
+    pub(super) asking: bool,
+    /// That groups were lost has been counted.
+    pub(super) groups_told: bool,
 }
 
 impl Work {
@@ -90,4 +117,19 @@ pub(super) struct Refused {
     /// When to try again; None while it is being tried.
     pub(super) at: Option<Instant>,
     pub(super) waits: Waits,
+    /// Entries that it has room for, where it said so.
+    pub(super) room: Option<u64>,
+}
+
+impl Refused {
+    pub(super) fn new() -> Self {
+        Self { at: None, waits: Waits::new(), room: None }
+    }
+
+    /// There is room now.
+    pub(super) fn hurry(&mut self) {
+        if self.at.is_some() {
+            (self.at, self.room) = (Some(Instant::now()), None);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use redis::{Cmd, RedisResult, Value};
 
 use super::classify::{Class, classify};
 use super::connect::{REPLICA, Redis, code, in_words};
+use super::name;
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
@@ -38,6 +39,33 @@ impl Append {
     }
 }
 
+/// How much a stream may hold. What does not fit waits in Postgres.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries at most; 0 for no bound.
+    pub entries: u64,
+    /// Bytes, about, at which it takes no more.
+    pub bytes: u64,
+    /// A stream without groups loses its oldest entries rather than being held.
+    pub trim_ungrouped: bool,
+}
+
+impl Limits {
+    /// No bound.
+    pub const NONE: Self = Self { entries: 0, bytes: 0, trim_ungrouped: false };
+}
+
+/// A stream is at its limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Entries that still fit.
+    pub room: u64,
+    /// What is used up: `entries` or `bytes`.
+    pub bound: String,
+    /// The group that needs the oldest entry; None if there is no group.
+    pub group: Option<String>,
+}
+
 /// What came of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -47,6 +75,8 @@ pub enum Appended {
     Elsewhere(Position),
     /// The key holds another type; nothing was changed.
     WrongType(String),
+    /// The stream has no room for all of it; nothing was changed.
+    Full(Full),
     /// Redis has no room or no patience now, in its own words; nothing was changed.
     Refused(String),
 }
@@ -57,58 +87,32 @@ impl Redis {
     /// # Errors
     /// Any error that says nothing about a single append: the connection must be dropped and
     /// positions read again, for it is unknown what was done.
-    pub async fn append(&self, appends: &[Append]) -> Result<Vec<Appended>> {
-        self.append_at(appends, |stream| self.key(stream)).await
+    pub async fn append(&self, appends: &[Append], limits: Limits) -> Result<Vec<Appended>> {
+        self.append_at(appends, limits, |stream| self.key(stream)).await
     }
 
     /// As [`Redis::append`], to the keys that `key` gives to streams.
     pub(super) async fn append_at(
         &self,
         appends: &[Append],
+        limits: Limits,
         key: impl Fn(&str) -> String,
     ) -> Result<Vec<Appended>> {
         // Where SCRIPT FLUSH came between, those that were done already answer "elsewhere" the
         // second time, and the caller decides from there.
         let replies = self
             .run(&self.scripts.append, appends.len(), |command, index| {
-                arguments(command, &appends[index], &key(&appends[index].stream));
+                arguments(command, &appends[index], limits, &key(&appends[index].stream));
             })
             .await?;
         appends.iter().zip(replies).map(|(append, reply)| read(append.last(), reply)).collect()
     }
-
-    /// Makes `stream` go on behind `to` if it is at `expected`.
-    ///
-    /// # Errors
-    /// As [`Redis::append`].
-    pub async fn move_to(
-        &self,
-        stream: &str,
-        expected: Position,
-        to: Position,
-    ) -> Result<Appended> {
-        self.move_at(&self.key(stream), expected, to).await
-    }
-
-    /// As [`Redis::move_to`], of the stream at `key`.
-    pub(super) async fn move_at(
-        &self,
-        key: &str,
-        expected: Position,
-        to: Position,
-    ) -> Result<Appended> {
-        let mut replies = self
-            .run(&self.scripts.move_to, 1, |command, _| {
-                command.arg(1).arg(key).arg(expected.to_string()).arg(to.to_string());
-            })
-            .await?;
-        let none = || Target::Redis.error(Kind::Internal, "Redis answered nothing");
-        read(to, replies.pop().ok_or_else(none)?)
-    }
 }
 
-fn arguments(command: &mut Cmd, append: &Append, key: &str) {
+fn arguments(command: &mut Cmd, append: &Append, limits: Limits, key: &str) {
     command.arg(1).arg(key).arg(append.expected.to_string());
+    command.arg(limits.entries).arg(limits.bytes);
+    command.arg(if limits.trim_ungrouped { "trim" } else { "hold" }).arg(append.entries.len());
     for (n, (entry, ms)) in (append.first_n..).zip(append.entries.iter().zip(&append.ms)) {
         let fields = entry.fields();
         command.arg(1 + 2 * fields.len()).arg(Position { ms: *ms, n }.to_string());
@@ -128,24 +132,34 @@ pub(super) fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended
             };
         }
     };
-    let (status, detail): (String, String) = redis::from_redis_value(reply).map_err(|error| {
+    let parts: Vec<Vec<u8>> = redis::from_redis_value(reply).map_err(|error| {
         Target::Redis.error_by(Kind::Internal, "the append script answered oddly", error)
     })?;
-    let position =
-        || detail.parse::<Position>().map_err(|error| Target::Redis.error(Kind::Internal, error));
-    match status.as_str() {
-        "appended" if position()? == last => Ok(Appended::Done),
-        "elsewhere" => Ok(Appended::Elsewhere(position()?)),
-        "type" => Ok(Appended::WrongType(detail)),
-        "refused" => refused(detail),
-        _ => Err(Target::Redis
-            .error(Kind::Internal, format!("the append script answered {status} {detail}"))),
+    let parts: Vec<String> = parts.iter().map(|part| name::text(part)).collect();
+    let position = |text: &str| {
+        text.parse::<Position>().map_err(|error| Target::Redis.error(Kind::Internal, error))
+    };
+    let odd = || {
+        let context = format!("the append script answered {}", parts.join(" "));
+        Target::Redis.error(Kind::Internal, context)
+    };
+    match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["appended", at] if position(at)? == last => Ok(Appended::Done),
+        ["elsewhere", at] => Ok(Appended::Elsewhere(position(at)?)),
+        ["type", kind] => Ok(Appended::WrongType(kind.to_owned())),
+        ["refused", said] => refused(said.to_owned()),
+        ["full", room, bound, group, groups] => Ok(Appended::Full(Full {
+            room: room.parse().map_err(|_| odd())?,
+            bound: bound.to_owned(),
+            group: (groups != "0").then(|| group.to_owned()),
+        })),
+        _ => Err(odd()),
     }
 }
 
 /// What the first write of a script was refused with: `OOM command not allowed …`, in Redis before 7
 /// with a dash before it.
-fn refused(said: String) -> Result<Appended> {
+pub(super) fn refused(said: String) -> Result<Appended> {
     let code = said.trim_start_matches('-').split(' ').next().unwrap_or_default();
     match classify(code) {
         Class::BackOff => Ok(Appended::Refused(said)),

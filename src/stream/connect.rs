@@ -39,15 +39,40 @@ pub struct Redis {
 
 pub(super) struct Scripts {
     pub(super) append: Text,
-    pub(super) move_to: Text,
+    pub(super) canary: Text,
+    pub(super) look: Text,
+    pub(super) pend: Text,
     pub(super) position: Text,
     pub(super) rebuild: Text,
     pub(super) expiring: Text,
+    pub(super) restore: Text,
+    pub(super) trim: Text,
 }
 
 pub(super) struct Text {
     code: &'static str,
     hash: String,
+}
+
+/// A script with the functions that it uses before it.
+macro_rules! script {
+    ($($file:literal),+) => { Text::new(concat!(include_str!("place.lua"), $(include_str!($file)),+)) };
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            append: script!("groups.lua", "append.lua"),
+            canary: script!("canary.lua"),
+            expiring: script!("expiring.lua"),
+            look: script!("groups.lua", "look.lua"),
+            pend: script!("groups.lua", "pend.lua"),
+            position: script!("position.lua"),
+            rebuild: script!("groups.lua", "rebuild.lua"),
+            restore: script!("groups.lua", "restore.lua"),
+            trim: script!("groups.lua", "trim.lua"),
+        }
+    }
 }
 
 impl Text {
@@ -110,13 +135,6 @@ impl Server {
             .set_response_timeout(Some(ANSWER_TIMEOUT));
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = connecting.await.map_err(|error| self.connect_error(error))?;
-        let scripts = Scripts {
-            append: Text::new(concat!(include_str!("place.lua"), include_str!("append.lua"))),
-            move_to: Text::new(concat!(include_str!("place.lua"), include_str!("move.lua"))),
-            position: Text::new(concat!(include_str!("place.lua"), include_str!("position.lua"))),
-            rebuild: Text::new(concat!(include_str!("place.lua"), include_str!("rebuild.lua"))),
-            expiring: Text::new(concat!(include_str!("place.lua"), include_str!("expiring.lua"))),
-        };
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");
         match greeting.query_async::<Value>(&mut connection.clone()).await {
@@ -126,7 +144,7 @@ impl Server {
             }
             _ => {}
         }
-        Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(scripts) })
+        Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(Scripts::new()) })
     }
 
     fn connect_error(&self, error: RedisError) -> Error {
@@ -180,6 +198,9 @@ impl Redis {
         count: usize,
         arguments: impl Fn(&mut Cmd, usize),
     ) -> Result<Vec<RedisResult<Value>>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let mut by_hash = true;
         loop {
             let mut pipeline = Pipeline::with_capacity(count);

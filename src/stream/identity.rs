@@ -1,10 +1,13 @@
 //! Which outbox a Redis belongs to, and whether it is still the same life.
 //!
 //! The relay keeps one key, `<prefix>outbox:identity`, a hash: `id` (the outbox), `system` (the
-//! Postgres cluster). It is made at the first connect to an empty Redis, and again after a loss.
+//! Postgres cluster), and the canary: `nonce` (this life of Redis) and `count`, raised at each
+//! checkpoint. It is made at the first connect to an empty Redis, and again after a loss. A Redis that
+//! comes back with an older state has the nonce and a lower count.
 
 use redis::{Value, cmd};
 
+use super::append::{Appended, refused};
 use super::connect::{Redis, code, in_words};
 use crate::error::{Error, Kind, Result, Target};
 
@@ -18,6 +21,15 @@ pub enum Claim {
     Ours,
     /// It had no identity, as a new or an emptied Redis has none; now it is ours.
     Fresh,
+}
+
+/// How far one life of a Redis has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Canary {
+    /// Made anew whenever something was found lost.
+    pub nonce: String,
+    /// How often it was raised.
+    pub count: u64,
 }
 
 /// What tells one life of a Redis server from the next.
@@ -69,6 +81,8 @@ impl Redis {
         if !fresh {
             self.refuse_other(&owner.id).await?;
         }
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        self.identity::<bool>(cmd("HSETNX").arg(&key).arg("nonce").arg(nonce)).await?;
         self.adopt(owner).await?;
         Ok(if fresh { Claim::Fresh } else { Claim::Ours })
     }
@@ -82,6 +96,40 @@ impl Redis {
         self.identity::<Value>(cmd("HSET").arg(&key).arg("system").arg(&owner.system))
             .await
             .map(drop)
+    }
+
+    /// The canary, raised by `by` first; None if the identity key is gone.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the script; `Busy` if Redis has no memory to raise it.
+    pub async fn canary(&self, owner: &Owner, by: u64) -> Result<Option<Canary>> {
+        let replies = self
+            .run(&self.scripts.canary, 1, |command, _| {
+                command.arg(1).arg(self.key(IDENTITY)).arg(&owner.id).arg(by);
+            })
+            .await?;
+        let odd = || Target::Redis.error(Kind::Internal, "the canary script answered oddly");
+        let reply = replies.into_iter().next().ok_or_else(odd)?.map_err(in_words)?;
+        let (nonce, count): (String, i64) = redis::from_redis_value(reply).map_err(|_| odd())?;
+        match u64::try_from(count) {
+            Ok(count) => Ok((!nonce.is_empty()).then_some(Canary { nonce, count })),
+            Err(_) => refused(nonce).and_then(|answer| match answer {
+                Appended::Refused(said) => Err(Target::Redis.error(Kind::Busy, said)),
+                _ => Err(odd()),
+            }),
+        }
+    }
+
+    /// Begins a new life: whatever was stored of groups before now belongs to another one.
+    ///
+    /// # Errors
+    /// Any error of the connection; `Busy` if Redis has no memory for it.
+    pub async fn renew_canary(&self) -> Result<Canary> {
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let mut command = cmd("HSET");
+        command.arg(self.key(IDENTITY)).arg("nonce").arg(&nonce).arg("count").arg(0);
+        self.identity::<Value>(&command).await?;
+        Ok(Canary { nonce, count: 0 })
     }
 
     /// Refuses a Redis that belongs to another outbox than `id`. Returns what the identity key says;

@@ -9,7 +9,8 @@
 //! | `append` | the next entries of a stream, if it is where we think it is |
 //! | `positions` | where streams are |
 //! | `identity` | which outbox a Redis belongs to, and whether it is still the same life |
-//! | `groups` | consumer groups, and what they have not acknowledged |
+//! | `view`, `name` | a stream with its consumer groups, at one moment; names as text |
+//! | `restore` | consumer groups put back where they were |
 //! | `rebuild` | a stream filled anew beside the old one, then put in its place |
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
@@ -19,23 +20,26 @@ mod append;
 mod classify;
 mod connect;
 mod expiring;
-mod groups;
 mod identity;
 mod instance;
 mod keys;
+mod name;
 mod positions;
 mod rebuild;
+mod restore;
 mod rights;
 mod scan;
+mod view;
 
-pub use append::{Append, Appended};
+pub use append::{Append, Appended, Full, Limits};
 pub use classify::{Class, classify};
 pub use connect::{Redis, Server};
-pub use groups::{Group, Pending};
-pub use identity::{Claim, Claimed, Life, Owner};
+pub use identity::{Canary, Claim, Claimed, Life, Owner};
 pub use instance::Instance;
 pub use keys::{KeyState, Scanned, quoted};
 pub use positions::Place;
 pub use rebuild::{OldEnd, Replaced};
+pub use restore::Restored;
 pub use rights::Denied;
 pub use scan::StreamEntry;
+pub use view::View;

@@ -13,22 +13,13 @@
 --             given entries again rather than never.
 local kind, last = place(KEYS[1])
 local _, copied = place(KEYS[2])
-local function after(a, b)
-    local ams, an = a:match('^(%d+)-(%d+)$')
-    local bms, bn = b:match('^(%d+)-(%d+)$')
-    -- As text: Lua's numbers are exact to 2^53 only.
-    local function greater(x, y) return #x > #y or (#x == #y and x > y) end
-    if ams ~= bms then return greater(ams, bms) end
-    return greater(an, bn)
-end
 if last ~= ARGV[1] and after(last, copied) then
     return {'moved', last}
 end
 local groups, carried = 0, 0
 if kind == 'stream' then
     for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-        local group = {}
-        for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+        local group = fields(flat)
         local name, at = group['name'], group['last-delivered-id']
         local pending = redis.call('XPENDING', KEYS[1], name, '-', '+', ARGV[3] + 1)
         if after(at, ARGV[2]) then at = ARGV[2] end
@@ -38,7 +29,9 @@ if kind == 'stream' then
             at = ms .. '-' .. string.format('%.0f', tonumber(n) - 1)
             pending = {}
         end
-        redis.call('XGROUP', 'CREATE', KEYS[2], name, at)
+        local read = at == group['last-delivered-id'] and group['entries-read'] or ''
+        local refused = set_group('CREATE', KEYS[2], name, at, read)
+        if refused then error(refused) end
         for _, entry in ipairs(pending) do
             local id, consumer, idle, count = entry[1], entry[2], entry[3], entry[4]
             if #redis.call('XRANGE', KEYS[2], id, id) > 0 then

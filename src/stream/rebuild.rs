@@ -2,9 +2,10 @@
 
 use redis::{Value, cmd};
 
-use super::append::{Append, Appended};
+use super::append::{Append, Appended, Limits};
 use super::connect::{Redis, in_words};
 use super::positions::Place;
+use super::restore::Restored;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
@@ -48,27 +49,13 @@ impl Redis {
     /// # Errors
     /// As [`Redis::append`].
     pub async fn append_to_copy(&self, append: &Append) -> Result<Appended> {
-        self.append_at(std::slice::from_ref(append), |stream| self.copy_key(stream))
+        self.append_at(std::slice::from_ref(append), Limits::NONE, |stream| self.copy_key(stream))
             .await?
             .pop()
             .ok_or_else(|| Target::Redis.error(Kind::Internal, "Redis answered nothing"))
     }
 
-    /// Makes a copy of a stream that has no entry, so that it can be put in place.
-    ///
-    /// # Errors
-    /// As [`Redis::append`].
-    pub async fn begin_copy(&self, stream: &str) -> Result<()> {
-        let key = self.copy_key(stream);
-        let mut make = cmd("XGROUP");
-        make.arg("CREATE").arg(&key).arg("outbox:rebuild").arg("0").arg("MKSTREAM");
-        self.command::<Value>(&make).await?;
-        let mut unmake = cmd("XGROUP");
-        unmake.arg("DESTROY").arg(&key).arg("outbox:rebuild");
-        self.command::<Value>(&unmake).await.map(drop)
-    }
-
-    /// Makes the copy go on behind `to` if it is at `expected`.
+    /// Makes the copy, or, if it is at `expected`, makes it go on behind `floor`.
     ///
     /// # Errors
     /// As [`Redis::append`].
@@ -76,9 +63,9 @@ impl Redis {
         &self,
         stream: &str,
         expected: Position,
-        to: Position,
-    ) -> Result<Appended> {
-        self.move_at(&self.copy_key(stream), expected, to).await
+        floor: Position,
+    ) -> Result<Restored> {
+        self.restore_at(&self.copy_key(stream), expected, floor, &[]).await
     }
 
     /// Puts the copy in the place of the stream, with the groups of the old one.

@@ -20,6 +20,7 @@ pub struct Denied {
 const HARMLESS: &[(&str, &str)] = &[
     ("ping", "PING"),
     ("info", "INFO server"),
+    ("time", "TIME"),
     ("eval", "EVAL return(1) 1 KEY"),
     ("evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"),
     ("exists", "EXISTS KEY"),
@@ -40,7 +41,6 @@ const HARMLESS: &[(&str, &str)] = &[
     ("xtrim", "XTRIM KEY MAXLEN 1"),
     ("xclaim", "XCLAIM KEY group consumer 0 1-1"),
     ("xack", "XACK KEY group 1-1"),
-    ("xdel", "XDEL KEY 1-1"),
     ("rename", "RENAME KEY KEY"),
     ("expire", "EXPIRE KEY 60"),
     ("unlink", "UNLINK KEY"),

@@ -41,6 +41,18 @@ impl Redis {
         let entries: Vec<(String, Vec<Value>)> = self.command(&command).await?;
         entries.into_iter().map(|(id, fields)| read(&id, fields)).collect()
     }
+
+    /// The last entry of `stream` before `before`.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the command.
+    pub async fn last_before(&self, stream: &str, before: Position) -> Result<Option<Position>> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(self.key(stream)).arg(format!("({before}")).arg("-").arg("COUNT").arg(1);
+        let entries: Vec<(String, Vec<Value>)> = self.command(&command).await?;
+        let odd = |error: String| Target::Redis.error(Kind::Internal, error);
+        entries.first().map(|(id, _)| id.parse().map_err(odd)).transpose()
+    }
 }
 
 fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {

@@ -1,7 +1,7 @@
-//! Every metric: its name, its labels, its help text, and when it changes.
+//! Every metric: its labels, and when it changes. Its name and help text are in `names`.
 //!
-//! The names are an interface: `tests/golden/metrics.txt` holds them. All series that are known
-//! beforehand exist from the start, as 0, so that a rate or an alert never meets a missing one.
+//! All series that are known beforehand exist from the start, as 0, so that a rate or an alert never
+//! meets a missing one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,61 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
+use super::names::*;
 use crate::error::{Error, Kind, Target};
 
-const DISPATCHED: &str = "outbox_relay_dispatched_total";
-const REPLAYED: &str = "outbox_relay_replayed_total";
-const UNDISPATCHED: &str = "outbox_relay_undispatched_entries";
-const OLDEST_AGE: &str = "outbox_relay_oldest_undispatched_age_seconds";
-const DELIVERY: &str = "outbox_relay_delivery_seconds";
-const BATCH: &str = "outbox_relay_batch_entries";
-const LOSSES: &str = "outbox_relay_redis_losses_total";
-const ERRORS: &str = "outbox_relay_errors_total";
-const STATE: &str = "outbox_relay_stream_state";
-const TRANSACTION_AGE: &str = "outbox_relay_oldest_transaction_age_seconds";
-const LEADER: &str = "outbox_relay_leader";
-const LAST_LOOP: &str = "outbox_relay_last_loop_timestamp_seconds";
-const BUILD: &str = "outbox_relay_build_info";
-
-const COUNTERS: [(&str, &str); 4] = [
-    (DISPATCHED, "Entries appended to Redis for the first time, by stream."),
-    (REPLAYED, "Entries put back into Redis after it had lost them, by stream."),
-    (
-        LOSSES,
-        "Losses found in Redis: of everything, of one stream, of the tail of a stream, of groups.",
-    ),
-    (ERRORS, "Errors, by the server they are about and by kind; each is also one line in the log."),
-];
-
-const GAUGES: [(&str, &str); 7] = [
-    (UNDISPATCHED, "Committed rows that are not known to be in Redis, by stream; 0 on a standby."),
-    (OLDEST_AGE, "Age of the oldest such row by the clock of Postgres; 0 if there is none."),
-    (
-        STATE,
-        "1 for the state a stream is in, else 0; for the stream \"other\", how many are in it.",
-    ),
-    (TRANSACTION_AGE, "Age of the oldest open or prepared transaction in the database."),
-    (LEADER, "1 while this relay holds the lease, 0 while it stands by or holds none."),
-    (LAST_LOOP, "When the main loop last moved, whatever the servers do. What /livez looks at."),
-    (BUILD, "1; the label names the version."),
-];
-
-const HISTOGRAMS: [(&str, &str, &[f64]); 2] = [
-    (
-        DELIVERY,
-        "From the insert of a row (created_at) until Redis has confirmed its entry.",
-        // A boundary at each time somebody may promise: 5 ms when idle, a second, a minute, an hour.
-        &[
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-            60.0, 300.0, 3600.0,
-        ],
-    ),
-    (
-        BATCH,
-        "Rows sealed by one transaction.",
-        &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 20000.0],
-    ),
-];
+/// Groups of a stream with a label of their own.
+const GROUPS: usize = 20;
 
 /// The label of streams beyond the limit.
 const OTHER: &str = "other";
@@ -88,12 +38,14 @@ pub enum Cause {
     Phantom,
     /// The search had missed rows.
     Missed,
+    /// Somebody removed entries that a group needs.
+    Removed,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Foreign, Self::WrongType, Self::RowGone, Self::Phantom, Self::Missed];
+    pub const ALL: [Self; 6] =
+        [Self::Foreign, Self::WrongType, Self::RowGone, Self::Phantom, Self::Missed, Self::Removed];
 
     /// One word for metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -103,12 +55,13 @@ impl Cause {
             Self::RowGone => "row_gone",
             Self::Phantom => "phantom",
             Self::Missed => "missed",
+            Self::Removed => "removed",
         }
     }
 
     fn target(self) -> Target {
         match self {
-            Self::Foreign | Self::WrongType => Target::Redis,
+            Self::Foreign | Self::WrongType | Self::Removed => Target::Redis,
             Self::RowGone | Self::Phantom | Self::Missed => Target::Postgres,
         }
     }
@@ -152,6 +105,17 @@ pub struct Backlog {
     pub state: String,
 }
 
+/// What the consumer groups of one stream have not acknowledged, and how full it is.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLag<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Share of its limit.
+    pub ratio: f64,
+    /// Each group with its entries.
+    pub groups: &'a [(String, u64)],
+}
+
 /// The metrics of one relay. Cloning is cheap; all clones are the same metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
@@ -161,6 +125,7 @@ struct Inner {
     recorder: PrometheusRecorder,
     limit: usize,
     named: Mutex<BTreeSet<String>>,
+    groups: Mutex<BTreeSet<(String, String)>>,
     delivery: Histogram,
     batch: Histogram,
     last_loop: Gauge,
@@ -171,12 +136,12 @@ impl Metrics {
     /// they are met; the rest share the label `other`.
     pub fn new(limit: usize) -> Self {
         let recorder = recorder();
-        let named = Mutex::default();
+        let (named, groups) = (Mutex::default(), Mutex::default());
         let (delivery, batch) = (histogram(&recorder, DELIVERY), histogram(&recorder, BATCH));
         let last_loop = recorder.register_gauge(&key(LAST_LOOP, &[]), &METADATA);
-        let inner = Inner { recorder, limit, named, delivery, batch, last_loop };
+        let inner = Inner { recorder, limit, named, groups, delivery, batch, last_loop };
         let metrics = Self(Arc::new(inner));
-        for name in [OLDEST_AGE, TRANSACTION_AGE, LEADER] {
+        for name in [OLDEST_AGE, TRANSACTION_AGE, LEADER, LAST_CHECKPOINT, LAST_PURGE] {
             metrics.gauge(name, &[]).set(0.0);
         }
         for loss in Loss::ALL {
@@ -254,8 +219,7 @@ impl Metrics {
 
     /// The main loop moved now.
     pub fn looped(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0.last_loop.set(now.as_secs_f64());
+        self.0.last_loop.set(now());
     }
 
     /// What waits, in all streams, and the ages of the oldest row that waits and of the oldest
@@ -278,6 +242,53 @@ impl Metrics {
         }
         self.gauge(OLDEST_AGE, &[]).set(oldest.as_secs_f64());
         self.gauge(TRANSACTION_AGE, &[]).set(transaction.as_secs_f64());
+    }
+
+    /// Consumer groups of all streams as last seen. Of a stream at most 20 have a label of their own; a
+    /// group that is gone stays at 0.
+    pub fn lags<'a>(&self, streams: impl Iterator<Item = StreamLag<'a>>) {
+        let mut lags: HashMap<(String, String), u64> = HashMap::new();
+        let mut ratios: HashMap<String, f64> = HashMap::new();
+        for lag in streams {
+            let label = self.label(lag.stream);
+            let ratio = ratios.entry(label.clone()).or_default();
+            *ratio = ratio.max(lag.ratio);
+            for (group, entries) in lag.groups {
+                *lags.entry(self.group_label(&label, group)).or_default() += entries;
+            }
+        }
+        let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for pair in &groups {
+            let entries = lags.get(pair).copied().unwrap_or_default();
+            let labels = [("stream", pair.0.as_str()), ("group", pair.1.as_str())];
+            self.gauge(GROUP_LAG, &labels).set(entries as f64);
+        }
+        for (label, ratio) in ratios {
+            self.gauge(LIMIT_RATIO, &[("stream", &label)]).set(ratio);
+        }
+    }
+
+    fn group_label(&self, stream: &str, group: &str) -> (String, String) {
+        let mut groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (stream.to_owned(), group.to_owned());
+        let first = (stream.to_owned(), String::new());
+        let named = groups.range(first..).take_while(|(of, _)| of == stream).count();
+        let pair = match groups.contains(&pair) || stream != OTHER && named < GROUPS {
+            true => pair,
+            false => (stream.to_owned(), OTHER.to_owned()),
+        };
+        groups.insert(pair.clone());
+        pair
+    }
+
+    /// Consumer groups have been looked at and stored now.
+    pub fn checkpointed(&self) {
+        self.gauge(LAST_CHECKPOINT, &[]).set(now());
+    }
+
+    /// It has been looked now whether something can be purged.
+    pub fn purged(&self) {
+        self.gauge(LAST_PURGE, &[]).set(now());
     }
 
     fn labels(&self) -> Vec<String> {
@@ -304,7 +315,9 @@ impl Metrics {
         for name in [DISPATCHED, REPLAYED] {
             self.counter(name, &[("stream", label)]).increment(0);
         }
-        self.gauge(UNDISPATCHED, &[("stream", label)]).set(0.0);
+        for name in [UNDISPATCHED, LIMIT_RATIO] {
+            self.gauge(name, &[("stream", label)]).set(0.0);
+        }
         for state in STATES {
             self.gauge(STATE, &[("stream", label), ("state", state)]).set(0.0);
         }
@@ -321,6 +334,11 @@ impl Metrics {
     fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
         self.0.recorder.register_gauge(&key(name, labels), &METADATA)
     }
+}
+
+/// Seconds since 1970 by our own clock.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);

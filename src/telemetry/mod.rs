@@ -3,7 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `log` | lines on standard error |
-//! | `metrics` | every name, label and help text of `/metrics` |
+//! | `metrics`, `names` | every metric: labels, and when it changes; name and help text |
 //! | `http` | `/metrics`, `/livez`, `/readyz` |
 //!
 //! Knows nothing of the relay: it is told.
@@ -11,7 +11,8 @@
 mod http;
 mod log;
 mod metrics;
+mod names;
 
 pub use http::{Endpoint, Probes};
 pub use log::{LogArgs, begin};
-pub use metrics::{Backlog, Cause, Loss, Metrics};
+pub use metrics::{Backlog, Cause, Loss, Metrics, StreamLag};

@@ -70,13 +70,13 @@ async fn everything_in_the_schema_says_what_it_is_for() {
         select a.attrelid::regclass || '.' || a.attname
         from pg_attribute a join pg_class c on c.oid = a.attrelid
         where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0
-          and c.relname not in (select name from outbox.leaf) and c.relname not like '%net'
+          and c.relname not in (select name from outbox.leaf) and c.relname !~ '(net|checkpoint_[01])$'
           and not a.attisdropped and col_description(a.attrelid, a.attnum) is null
         union all
         select 'index ' || c.relname from pg_class c join pg_index i on i.indexrelid = c.oid
         join pg_class t on t.oid = i.indrelid
         where c.relnamespace = 'outbox'::regnamespace and t.relname not in (select name from outbox.leaf)
-          and t.relname not like '%net' and obj_description(c.oid, 'pg_class') is null
+          and t.relname !~ '(net|checkpoint_[01])$' and obj_description(c.oid, 'pg_class') is null
         union all
         select 'trigger ' || t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where c.relnamespace = 'outbox'::regnamespace and t.tgparentid = 0 and not t.tgisinternal

@@ -9,6 +9,7 @@ pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod status;
 pub(crate) mod transcript;
+pub(crate) mod workers;
 pub(crate) mod world;
 pub(crate) mod writers;
 

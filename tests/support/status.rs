@@ -63,6 +63,15 @@ impl World {
         self.sql("select setval('outbox.lease_until', 1)").await;
     }
 
+    /// What `outbox-relay status` prints.
+    pub(crate) fn status_text(&self) -> String {
+        let urls = self.urls();
+        let variables = [("DATABASE_URL", urls.0.as_str()), ("REDIS_URL", urls.1.as_str())];
+        // In one line, so that a sentence can be looked for.
+        let told = super::command::command(&["status", "--all"], &variables);
+        told.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// The backend of the relay's connection for `purpose`, if there is one.
     pub(crate) async fn backend(&self, purpose: &str) -> Option<i32> {
         let sql = "select pid from pg_stat_activity where application_name = 'outbox-relay ' || $1";

@@ -25,6 +25,6 @@ pub use doctor::{Area, Diagnosis, Finding, doctor};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
 pub use replay::{Edge, Replay, Wish, check_name};
-pub use status::{LeaderStatus, ServerStatus, Status, StreamLine, status};
+pub use status::{GroupLine, LeaderStatus, ServerStatus, Status, StreamLine, status};
 pub use trace::{GroupTrace, Trace, TracedEntry, trace};
 pub use verify::{StreamVerified, Verified, verify};

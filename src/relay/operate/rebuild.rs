@@ -7,7 +7,9 @@ use super::hold::unknown;
 use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::{Database, Head, LogReader, Logged};
 use crate::position::Position;
-use crate::stream::{Append, Appended, OldEnd, Place, Redis, Replaced, Server, StreamEntry};
+use crate::stream::{
+    Append, Appended, OldEnd, Place, Redis, Replaced, Restored, Server, StreamEntry,
+};
 
 /// Rows and bytes of the log read at a time.
 const ROWS: usize = 2_000;
@@ -105,7 +107,8 @@ impl Rebuild {
 
     async fn compare(&mut self, end: Position, progress: &mut impl FnMut(u64, u64)) -> Result<()> {
         let (stream, through) = (self.head.stream.clone(), self.head.sealed.n);
-        let mut after = Position::START;
+        // The log no longer knows what was purged, and old entries may still be there.
+        let mut after = self.head.purged;
         loop {
             let logged = self.log.read(&stream, after.n, through, ROWS, BYTES).await?;
             let last = logged.last().map_or(end.max(after), |logged| logged.position);
@@ -152,7 +155,9 @@ impl Rebuild {
         let stream = self.head.stream.clone();
         let mut rebuilt = Rebuilt::default();
         self.redis.discard_copy(&stream).await?;
-        self.redis.begin_copy(&stream).await?;
+        // What is behind the floor nobody needs; behind what was purged there is nothing to put.
+        let begin = self.begin();
+        self.moved(self.redis.move_copy(&stream, Position::START, begin).await?)?;
         let old = OldEnd {
             foreign: match self.place {
                 Place::At(end) if end > self.ours => Some(end),
@@ -163,7 +168,7 @@ impl Rebuild {
                 _ => self.ours,
             },
         };
-        let mut at = Position::START;
+        let mut at = begin;
         for _ in 0..TRIES {
             let copied = self.copy(at, &mut rebuilt, &mut progress).await;
             let replaced = match copied {
@@ -214,11 +219,23 @@ impl Rebuild {
         }
         if at < sealed {
             // Its last entries have no rows: what comes next follows them all the same.
-            self.appended(self.redis.move_copy(stream, at, sealed).await?)?;
+            self.moved(self.redis.move_copy(stream, at, sealed).await?)?;
             at = sealed;
         }
-        rebuilt.gone = at.n.saturating_sub(rebuilt.entries);
+        rebuilt.gone = (at.n - self.begin().n).saturating_sub(rebuilt.entries);
         Ok(at)
+    }
+
+    /// Where the copy begins.
+    fn begin(&self) -> Position {
+        self.head.floor.max(self.head.purged)
+    }
+
+    fn moved(&self, answer: Restored) -> Result<()> {
+        match answer {
+            Restored::Done { .. } => Ok(()),
+            Restored::Not(answer) => self.appended(answer),
+        }
     }
 
     fn appended(&self, answer: Appended) -> Result<()> {
@@ -232,7 +249,7 @@ impl Rebuild {
                 );
                 Err(Target::Redis.error(Kind::Unavailable, context))
             }
-            Appended::Elsewhere(_) | Appended::WrongType(_) => {
+            Appended::Elsewhere(_) | Appended::WrongType(_) | Appended::Full(_) => {
                 let context = format!("somebody else rebuilds stream {stream} at this moment");
                 Err(Error::new(Kind::Unavailable, context))
             }

@@ -13,7 +13,7 @@ use super::hold::unknown;
 use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::{Database, Head, LogReader, Logged};
 use crate::position::Position;
-use crate::stream::{Append, Appended, Place, Redis, Server};
+use crate::stream::{Append, Appended, Limits, Place, Redis, Server};
 
 /// Rows and bytes of the log copied at a time.
 const ROWS: usize = 2_000;
@@ -282,7 +282,7 @@ impl Replay {
         while next <= self.last.n {
             let logged = self.log.read(&self.stream, next - 1, self.last.n, ROWS, BYTES).await?;
             let append = self.append(*at, next, logged)?;
-            let appended = self.redis.append(std::slice::from_ref(&append)).await?;
+            let appended = self.redis.append(std::slice::from_ref(&append), Limits::NONE).await?;
             self.expect(appended.into_iter().next().unwrap_or(Appended::Done), *at)?;
             *at = append.last();
             let kept = self.redis.keep_expiring(&self.into, *at, time).await?;
@@ -340,6 +340,8 @@ impl Replay {
                 self.redis.key(into)
             ),
             Appended::Refused(why) => format!("Redis has no room for it ({why})"),
+            // It has no limit of its own.
+            Appended::Full(_) => format!("stream {into} is full"),
         };
         Err(Target::Redis.error(Kind::Unavailable, context))
     }

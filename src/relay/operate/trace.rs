@@ -1,14 +1,16 @@
 //! One event: its rows, their positions, their stream entries, and which groups have acknowledged
 //! them.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::status::time;
 use crate::error::Result;
+use crate::group::Group;
 use crate::outbox::{Database, TracedRow, trace as trace_rows};
 use crate::position::Position;
-use crate::stream::{Group, Place, Redis, Server};
+use crate::stream::{Place, Redis, Server};
 
 /// What is known of an event.
 #[derive(Debug, Serialize)]
@@ -45,6 +47,8 @@ pub struct TracedEntry {
     pub dispatched_at: Option<String>,
     /// The entry is in Redis now; None if that is not known.
     pub in_redis: Option<bool>,
+    /// It is not in Redis because every group had acknowledged it.
+    pub trimmed: bool,
     /// The consumer groups of the stream.
     pub groups: Vec<GroupTrace>,
 }
@@ -54,7 +58,8 @@ pub struct TracedEntry {
 pub struct GroupTrace {
     /// Its name.
     pub group: String,
-    /// `waiting` (not given to it yet), `pending` (given, not acknowledged) or `acknowledged`.
+    /// `waiting` (not given to it yet), `pending` (given, not acknowledged), `acknowledged`, or `unknown`
+    /// where more than 10,000 entries are pending.
     pub state: &'static str,
     /// Which consumer it was given to, while it is pending.
     pub consumer: Option<String>,
@@ -93,38 +98,42 @@ pub async fn trace(
 }
 
 async fn look(redis: &Redis, entry: &mut TracedEntry, position: Position) -> Result<()> {
-    if !matches!(redis.place(&entry.stream).await?, Place::At(_)) {
+    let view = redis.view(&entry.stream).await?;
+    if !matches!(view.place, Place::At(_)) {
         entry.in_redis = Some(false);
         return Ok(());
     }
     let before = Position { n: position.n - 1, ..position };
     let found = redis.range(&entry.stream, before, position, 1).await?;
     entry.in_redis = Some(!found.is_empty());
-    for group in redis.groups(&entry.stream).await? {
-        entry.groups.push(of_group(redis, &entry.stream, group, position).await?);
-    }
+    let acknowledged = |group: &Group| group.acknowledged(position) == Some(true);
+    entry.trimmed =
+        found.is_empty() && position.n <= view.trimmed() && view.groups.iter().all(acknowledged);
+    entry.groups = view.groups.iter().map(|group| of_group(group, position)).collect();
     Ok(())
 }
 
-async fn of_group(
-    redis: &Redis,
-    stream: &str,
-    group: Group,
-    position: Position,
-) -> Result<GroupTrace> {
-    let pending = redis.pending(stream, &group.name, position).await?;
-    let state = match &pending {
-        Some(_) => "pending",
-        None if position <= group.last_delivered => "acknowledged",
-        None => "waiting",
+fn of_group(group: &Group, position: Position) -> GroupTrace {
+    let pending = group.pending.iter().flatten().find(|pending| pending.position == position);
+    let state = match (pending, group.acknowledged(position)) {
+        (Some(_), _) => "pending",
+        (None, Some(true)) => "acknowledged",
+        (None, Some(false)) => "waiting",
+        (None, None) => "unknown",
     };
-    Ok(GroupTrace {
-        group: group.name,
+    GroupTrace {
+        group: group.name.clone(),
         state,
-        deliveries: pending.as_ref().map(|pending| pending.deliveries),
-        idle_seconds: pending.as_ref().map(|pending| pending.idle_ms as f64 / 1_000.0),
-        consumer: pending.map(|pending| pending.consumer),
-    })
+        consumer: pending.map(|pending| pending.consumer.clone()),
+        deliveries: pending.map(|pending| pending.deliveries),
+        idle_seconds: pending.map(|pending| idle_seconds(pending.given_ms)),
+    }
+}
+
+/// Seconds since a time of the clock of Redis, by our own clock.
+fn idle_seconds(given_ms: u64) -> f64 {
+    let idle_ms = Timestamp::now().as_millisecond().saturating_sub_unsigned(given_ms);
+    idle_ms.max(0) as f64 / 1_000.0
 }
 
 impl From<TracedRow> for TracedEntry {
@@ -140,6 +149,7 @@ impl From<TracedRow> for TracedEntry {
             entry_id: row.entry_id,
             dispatched_at: row.dispatched_at.map(time),
             in_redis: None,
+            trimmed: false,
             groups: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::group::Group;
 use crate::outbox::{Database, Head, LogReader, Logged};
 use crate::position::Position;
 use crate::stream::{Place, Redis, Server, StreamEntry};
@@ -36,7 +37,8 @@ pub struct StreamVerified {
     pub stream: String,
     /// Entries of the log that were compared.
     pub checked: u64,
-    /// Dispatched entries that are not in Redis.
+    /// Dispatched entries that are not in Redis although some consumer group has not acknowledged them;
+    /// without a group, those above the floor.
     pub missing: u64,
     /// Entries in Redis whose event is there at its own position as well.
     pub duplicate: u64,
@@ -46,6 +48,9 @@ pub struct StreamVerified {
     pub altered: u64,
     /// Entries in Redis that the log does not know.
     pub foreign: u64,
+    /// Of those that were compared, how many are no longer in Redis, for nobody needs them; no fault.
+    #[serde(skip)]
+    pub trimmed: u64,
 }
 
 impl StreamVerified {
@@ -88,6 +93,8 @@ struct Comparison<'a> {
     head: &'a Head,
     place: Place,
     result: StreamVerified,
+    absent: Vec<(Position, Uuid)>,
+    absent_unlisted: u64,
     missing: HashSet<Uuid>,
     unknown: HashMap<Uuid, u64>,
     unknown_uncounted: u64,
@@ -101,6 +108,8 @@ impl<'a> Comparison<'a> {
             head,
             place,
             result: StreamVerified { stream: head.stream.to_string(), ..Default::default() },
+            absent: Vec::new(),
+            absent_unlisted: 0,
             missing: HashSet::new(),
             unknown: HashMap::new(),
             unknown_uncounted: 0,
@@ -111,7 +120,7 @@ impl<'a> Comparison<'a> {
         let stream = self.head.stream.clone();
         if let Place::WrongType(_) = self.place {
             // Whatever the key holds, none of our entries is there.
-            self.result.missing = self.head.dispatched;
+            self.result.missing = self.head.dispatched.saturating_sub(self.head.floor.n);
             self.result.foreign = 1;
             return Ok(self.result);
         }
@@ -121,7 +130,9 @@ impl<'a> Comparison<'a> {
         };
         let through = self.head.dispatched.max(there.n.min(self.head.sealed.n));
         let phantoms = self.log.phantoms(&stream).await?;
-        let (mut after, mut logged) = (Position::START, self.read(0, through).await?);
+        // The log no longer knows what was purged, and old entries may still be there.
+        let mut after = self.head.purged;
+        let mut logged = self.read(after.n, through).await?;
         while let Some(last) = logged.last().map(|logged| logged.position) {
             let (entries, next) = tokio::try_join!(
                 self.entries(after, last, logged.len()),
@@ -140,6 +151,7 @@ impl<'a> Comparison<'a> {
                 self.unknown(&entry, &phantoms);
             }
         }
+        self.settle_absent().await?;
         self.settle_unknown().await?;
         Ok(self.result)
     }
@@ -189,13 +201,41 @@ impl<'a> Comparison<'a> {
 
     fn absent(&mut self, logged: &Logged) {
         let Some(entry) = &logged.entry else { return };
+        if logged.position.n <= self.head.floor.n {
+            self.result.trimmed += 1;
+            return;
+        }
         if logged.position.n > self.head.dispatched {
             return;
         }
-        self.result.missing += 1;
-        if self.missing.len() < REMEMBERED {
-            self.missing.insert(entry.event_id);
+        if self.absent.len() < REMEMBERED {
+            self.absent.push((logged.position, entry.event_id));
+        } else {
+            self.absent_unlisted += 1;
         }
+    }
+
+    /// Of what is absent, that is missing which somebody still needs: groups have gone on meanwhile, so
+    /// they are asked now.
+    async fn settle_absent(&mut self) -> Result<()> {
+        self.result.missing = self.absent_unlisted;
+        if self.absent.is_empty() {
+            return Ok(());
+        }
+        let view = self.redis.view(&self.head.stream).await?;
+        let floor = self.log.saved_groups(&self.head.stream).await?.floor.n;
+        for (position, event) in std::mem::take(&mut self.absent) {
+            let acknowledged = |group: &Group| group.acknowledged(position) == Some(true);
+            let is_needless = position.n <= floor
+                || !view.groups.is_empty() && view.groups.iter().all(acknowledged);
+            if is_needless {
+                self.result.trimmed += 1;
+            } else {
+                self.result.missing += 1;
+                self.missing.insert(event);
+            }
+        }
+        Ok(())
     }
 
     fn unknown(&mut self, entry: &StreamEntry, phantoms: &HashSet<String>) {

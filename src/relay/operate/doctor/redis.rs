@@ -116,8 +116,8 @@ fn memory(report: &mut Report, instance: &Instance) {
             InRedis,
             Weight::Aside,
             format!("maxmemory is 0: Redis uses {} and may take all there is", mebibytes(*used)),
-            "streams grow until somebody trims them, and where the machine has no more the kernel kills \
-             Redis; with a limit it refuses appends, and rows wait in Postgres",
+            "streams grow up to their limits, and where the machine has no more the kernel kills Redis; \
+             with a limit it refuses appends, and rows wait in Postgres",
             format!("CONFIG SET maxmemory {enough}mb"),
         );
     } else if used * 5 > limit * 4 {
@@ -157,8 +157,8 @@ fn persistence(report: &mut Report, instance: &Instance) {
             InRedis,
             Weight::Aside,
             "Redis writes nothing to disk, neither an append-only file nor snapshots",
-            "a restart loses everything since its start; the relay puts all entries back, but not \
-             consumer groups and what they have acknowledged",
+            "a restart loses everything; the relay puts entries and consumer groups back, and what was \
+             acknowledged since the last checkpoint, about a second, is given again",
             "CONFIG SET appendonly yes",
         );
     }
@@ -168,7 +168,8 @@ fn persistence(report: &mut Report, instance: &Instance) {
             Weight::Aside,
             "appendfsync is no",
             "a crash of the machine loses what Redis took within the last half minute or so; the relay puts \
-             entries back, but not what consumer groups have acknowledged since",
+             entries and consumer groups back, and what was acknowledged since its last checkpoint before \
+             that is given again",
             "CONFIG SET appendfsync everysec",
         );
     }

@@ -1,0 +1,49 @@
+-- outbox.save_groups: a checkpoint of streams: their consumer groups and floors.
+--
+-- Called by:  outbox::checkpoint, about every second, for streams where something changed.
+-- Locks:      the lease row, FOR SHARE, as a seal does; the rows of the streams, in the order of their
+--             names, as set_state does.
+-- Parameters: $1 token, $2 half of the table to write to, $3 nonce and $4 count of the canary;
+--             arrays, one element per stream: $5 name, $6 number of the floor, $7 groups as JSON, $8 whether
+--             they were looked at after they had been put back.
+-- Returns:    first a row with stream null if the lease is ours; none if it is another's, and then nothing
+--             was changed. Then one row per stream that was stored, with the position of its floor.
+--
+-- A stream whose groups were found lost while it was being looked at is left out: what was seen may be
+-- half of what is to come back. The milliseconds of the floor are asked of the log, for the entry may have
+-- been trimmed; where the log does not have it, the stream tells. No floor is below what was purged.
+with lease as materialized (
+    select token from outbox.lease where token = $1 and ended_at is null for share
+), locked as materialized (
+    select s.name, s.purged_ms, s.purged_n, s.head_ms, s.head_n, s.groups_lost
+    from outbox.stream s
+    where s.name = any ($5::text[]) and exists (select from lease)
+    order by s.name
+    for no key update
+), seen as materialized (
+    select s.*, c.groups, greatest(c.n, s.purged_n) as n
+    from unnest($5::text[], $6::bigint[], $7::jsonb[], $8::boolean[]) as c (stream, n, groups, restored)
+    join locked s on s.name = c.stream
+    where c.restored or not s.groups_lost
+), placed as materialized (
+    select p.name, p.groups, p.n, p.groups_lost,
+           case when p.n = p.purged_n then p.purged_ms
+                when p.n = p.head_n then p.head_ms
+                else coalesce(b.ms, 0) end as ms
+    from seen p
+    left join lateral (
+        select b.ms from outbox.batch b
+        where b.stream = p.name and b.last_n >= p.n order by b.last_n limit 1
+    ) b on p.n > 0
+), sound as (
+    update outbox.stream s set groups_lost = false
+    from placed p
+    where s.name = p.name and p.groups_lost
+), saved as (
+    insert into outbox.checkpoint (half, stream, nonce, count, floor_ms, floor_n, groups)
+    select $2, p.name, $3, $4, p.ms, p.n, p.groups from placed p
+    returning stream, floor_ms, floor_n
+)
+select null as stream, 0::bigint as floor_ms, 0::bigint as floor_n from lease
+union all
+select stream, floor_ms, floor_n from saved

@@ -1,0 +1,254 @@
+//! Puts the consumer groups of a stream back where they were, after Redis has lost them or gone back.
+//!
+//! Two steps, with the entries between them: groups that are there go to their positions before any entry
+//! follows; once the entries are there, those that are gone are made, and all get back what they had not
+//! acknowledged. Until both are done nothing that the groups say is stored or trimmed by, and whoever dies
+//! in between is followed by one who begins anew.
+
+use std::sync::Arc;
+
+use super::appender::Appender;
+use super::checkpoint::{Due, Looked, Round, round};
+use super::progress::{Mode, Progress};
+use super::report;
+use super::work::{Comeback, Report};
+use crate::error::{Kind, Result};
+use crate::failpoint::failpoint;
+use crate::group::Group;
+use crate::outbox::LogReader;
+use crate::position::Position;
+use crate::stream::{Appended, Canary, Claim, Place, Restored};
+use crate::telemetry::{Cause, Loss};
+
+impl Appender {
+    // ---- checkpoints ----
+
+    /// Looks at groups, stores and trims; of one stream that cannot wait, or of those whose turn it is.
+    /// While a round is under way, one waits for its end, and a turn for the next tick.
+    pub(super) fn checkpoint(&mut self, one: Option<&Arc<str>>) {
+        self.work.urgent.extend(one.cloned());
+        let Some(mut checkpoints) = self.checkpoints.take() else { return };
+        let urgent = std::mem::take(&mut self.work.urgent);
+        let mut due: Vec<Due> = match one {
+            Some(_) => Vec::new(),
+            None => self.rota.next(&self.streams),
+        };
+        due.extend(urgent.iter().filter_map(|stream| {
+            self.streams.get(stream).and_then(|progress| self.rota.one(stream, progress))
+        }));
+        let (means, known) = (self.means.clone(), self.canary.clone());
+        let now_ms = self.clock.now_us().unsigned_abs() / 1_000;
+        self.work.tasks.spawn(async move {
+            let round = round(&means, &mut checkpoints, due, known.clone(), now_ms).await?;
+            Ok(Report::Checkpointed { checkpoints: Box::new(checkpoints), round, known })
+        });
+    }
+
+    pub(super) fn checkpointed(&mut self, round: Round, known: Option<Canary>) {
+        match round {
+            Round::Nothing => {}
+            // Somebody else has noticed meanwhile.
+            _ if known != self.canary => {}
+            Round::Lost => self.ask_what_is_lost(known),
+            Round::Same(canary, looked) => {
+                self.canary = Some(canary);
+                self.metrics.checkpointed();
+                looked.into_iter().for_each(|looked| self.saw(looked));
+                if self.rota.is_to_be_told() {
+                    self.metrics.lags(self.rota.lags());
+                }
+            }
+        }
+        let urgent = self.work.urgent.iter().next().cloned();
+        if let Some(stream) = urgent {
+            self.checkpoint(Some(&stream));
+        }
+    }
+
+    fn saw(&mut self, looked: Looked) {
+        let stream = looked.asked.stream.clone();
+        let Some(progress) = self.streams.get_mut(&stream) else { return };
+        let floor = progress.floor().n;
+        progress.set_floor(looked.floor);
+        if looked.stored {
+            progress.set_checkpointed();
+        }
+        if progress.epoch() != looked.asked.epoch {
+            return;
+        }
+        if !looked.is_placed() {
+            if matches!(progress.mode(), Mode::Live) {
+                self.look(vec![stream]);
+            }
+            return;
+        }
+        if let Some(removed) = self.rota.saw(&looked, floor, self.means.limits) {
+            report::removed(&stream, &removed);
+            self.metrics.found(Cause::Removed);
+        }
+        if looked.trimmed > 0
+            && let Some(refused) = self.work.refused.get_mut(&stream)
+        {
+            refused.hurry();
+        }
+    }
+
+    // ---- Redis is not the one that it was ----
+
+    fn ask_what_is_lost(&mut self, known: Option<Canary>) {
+        if std::mem::replace(&mut self.work.asking, true) {
+            return;
+        }
+        let (redis, owner) = (self.redis.clone(), self.owner.clone());
+        self.work.tasks.spawn(async move {
+            let asked = async {
+                match redis.claim(&owner).await? {
+                    Claim::Fresh => Ok(None),
+                    Claim::Ours => redis.renew_canary().await.map(Some),
+                }
+            };
+            Ok(match asked.await {
+                // No memory for a new life: the next round asks again.
+                Err(busy) if busy.kind() == Kind::Busy => Report::NotLost,
+                canary => Report::Lost { known, canary: canary? },
+            })
+        });
+    }
+
+    /// Redis has lost its identity, or, if it has a new canary, gone back to an older state.
+    pub(super) fn lost(&mut self, known: Option<Canary>, canary: Option<Canary>) {
+        self.work.asking = false;
+        if known != self.canary {
+            return;
+        }
+        match canary {
+            None => self.emptied(),
+            Some(canary) => {
+                report::gone_back();
+                self.distrust(Some(canary));
+                self.look(self.streams.keys().cloned().collect());
+            }
+        }
+    }
+
+    /// Nothing that Redis says of groups is believed until they have been put back.
+    pub(super) fn distrust(&mut self, canary: Option<Canary>) {
+        self.canary = canary;
+        self.rota.forget();
+        self.work.groups_told = false;
+        self.streams.values_mut().for_each(Progress::lose_groups);
+    }
+
+    // ---- putting groups back ----
+
+    /// Puts the groups of a stream at their positions, and the stream behind `floor`; the replay follows.
+    pub(super) fn restore(&mut self, stream: &Arc<str>, place: &Place, floor: Position) {
+        let Some(progress) = self.streams.get_mut(stream) else { return };
+        self.work.to_replay.retain(|waiting| waiting != stream);
+        let from = match place {
+            Place::At(at) => *at,
+            _ => Position::START,
+        };
+        let (redis, log) = (self.redis.clone(), self.log.clone());
+        let (stream, epoch) = (stream.clone(), progress.epoch());
+        self.work.tasks.spawn(async move {
+            // First, so that whoever follows us begins with the groups again.
+            log.lose_groups(&stream).await?;
+            let groups = stored(&log, &stream).await?;
+            failpoint("before_restore");
+            let answer = match groups.is_empty() && floor <= from {
+                true => Restored::Done { changed: 0, gone: Vec::new() },
+                false => redis.restore(&stream, from, floor, &groups).await?,
+            };
+            failpoint("after_restore");
+            Ok(Report::Restored { stream, epoch, answer, groups })
+        });
+    }
+
+    pub(super) fn placed(&mut self, stream: Arc<str>, answer: Restored, groups: Vec<Group>) {
+        match answer {
+            Restored::Done { changed, gone } => {
+                let only_groups = self.streams.get(&stream).is_some_and(Progress::is_in_step);
+                if changed > 0 && only_groups {
+                    report::groups_lost(&stream, changed);
+                    if !std::mem::replace(&mut self.work.groups_told, true) {
+                        self.metrics.lost(Loss::Groups);
+                    }
+                }
+                let progress = self.streams.get_mut(&stream);
+                match progress.filter(|_| groups.is_empty()) {
+                    Some(progress) => {
+                        progress.restored();
+                        self.rota.forget_one(&stream);
+                    }
+                    None => {
+                        let comeback = Comeback { groups, gone };
+                        self.work.pending.insert(stream.clone(), comeback);
+                    }
+                }
+                self.work.to_replay.push_back(stream);
+            }
+            Restored::Not(answer) => self.not_appended(&stream, answer),
+        }
+    }
+
+    /// A chunk of the replay is in Redis; `end` if the log has no more. Goes on with the next one, or with
+    /// what is sealed from here on; what groups had not acknowledged comes first, once it is there.
+    pub(super) fn advance(&mut self, stream: Arc<str>, end: bool) {
+        let Some(progress) = self.streams.get(&stream) else { return };
+        let (at, epoch) = (progress.at(), progress.epoch());
+        let joins = matches!(progress.mode(), Mode::Joining(_));
+        let live = at == progress.sealed() || end && joins || self.joined(&stream, at);
+        let unsound = !progress.is_sound();
+        let comeback = self.work.pending.get(&stream).filter(|_| unsound);
+        let is_there =
+            |back: &&Comeback| live || end || back.groups.iter().all(|g| g.delivered <= at);
+        if let Some(Comeback { groups, gone }) = comeback.filter(is_there).cloned() {
+            let redis = self.redis.clone();
+            self.work.tasks.spawn(async move {
+                failpoint("before_pend");
+                let answer = redis.pend(&stream, at, &groups, &gone).await?;
+                failpoint("after_pend");
+                Ok(Report::Pended { stream, epoch, end, answer })
+            });
+        } else if live {
+            self.go_live(&stream);
+        } else {
+            self.again(stream);
+        }
+    }
+
+    /// Number of the last entry that a group of a stream has been given, while its groups are being put
+    /// back and the stream has not got that far.
+    pub(super) fn given(&self, stream: &str, progress: &Progress) -> Option<u64> {
+        let comeback = self.work.pending.get(stream).filter(|_| !progress.is_sound())?;
+        let given = comeback.groups.iter().map(|group| group.delivered.n).max()?;
+        (given > progress.at().n && given < progress.sealed().n).then_some(given)
+    }
+
+    pub(super) fn pended(&mut self, stream: Arc<str>, end: bool, answer: Appended) {
+        if answer != Appended::Done {
+            return self.not_appended(&stream, answer);
+        }
+        self.work.pending.remove(&stream);
+        if let Some(progress) = self.streams.get_mut(&stream) {
+            progress.restored();
+        }
+        // The next round stores them, and that they are back.
+        self.rota.forget_one(&stream);
+        self.advance(stream, end);
+    }
+}
+
+/// The groups of a stream, each with the position that it is put back to.
+async fn stored(log: &LogReader, stream: &str) -> Result<Vec<Group>> {
+    let saved = log.saved_groups(stream).await?;
+    let mut groups = saved.groups;
+    for group in groups.iter_mut().filter(|group| group.pending.is_none()) {
+        // Too many waited to store them all: it is given again what follows its floor.
+        let floor = log.locate(stream, group.floor).await?;
+        group.delivered = floor.unwrap_or(saved.floor);
+        group.read = group.read.map(|_| group.delivered.n);
+    }
+    Ok(groups)
+}
