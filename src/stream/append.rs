@@ -158,9 +158,11 @@ pub(super) fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended
 }
 
 /// What the first write of a script was refused with: `OOM command not allowed …`, in Redis before 7
-/// with a dash before it.
+/// with a dash before it, or `@user_script: 112: -OOM …`.
 pub(super) fn refused(said: String) -> Result<Appended> {
-    let code = said.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    let is_code = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase());
+    let mut words = said.split_whitespace().map(|word| word.trim_start_matches('-'));
+    let code = words.find(is_code).unwrap_or_default();
     match classify(code) {
         Class::BackOff => Ok(Appended::Refused(said)),
         Class::Operator => {
@@ -172,5 +174,21 @@ pub(super) fn refused(said: String) -> Result<Appended> {
         _ => {
             Err(Target::Redis.error(Kind::Unavailable, format!("Redis refuses an append: {said}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_memory_is_understood_whatever_its_version() {
+        let full = "OOM command not allowed when used memory > 'maxmemory'.";
+        for said in [full.to_owned(), format!("-{full}"), format!("@user_script: 112: -{full}\n")] {
+            let answer = refused(said.clone());
+            assert!(matches!(answer, Ok(Appended::Refused(_))), "{said}: {answer:?}");
+        }
+        let denied = refused("NOPERM this user has no permissions".to_owned());
+        assert_eq!(denied.map_err(|error| error.kind()), Err(Kind::Refused));
     }
 }
