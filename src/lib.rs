@@ -55,7 +55,7 @@
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
 //! 11. `position`, `entry`, `batch`, `group`, `text`, `outbox::cursor` and `relay::{decide, plan, pace,
-//!     progress}` do no I/O, read no clock and log nothing.
+//!     progress, rota}` do no I/O, read no clock and log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
 pub mod batch;

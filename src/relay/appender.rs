@@ -12,10 +12,10 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::audit::{self, Audit};
-use super::checkpoint::{Means, Rota};
 use super::clock::DatabaseClock;
 use super::health::Health;
 use super::progress::{Mode, Outgoing, Progress};
+use super::rota::Rota;
 use super::sealer::Note;
 use super::work::{Report, Ticket, Work};
 use super::{Bounds, report};
@@ -23,7 +23,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::outbox::{Checkpoints, LogReader};
-use crate::stream::{Append, Appended, Canary, Life, Owner, Place, Redis};
+use crate::stream::{Append, Appended, Canary, Life, Limits, Owner, Place, Redis};
 use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
@@ -38,7 +38,8 @@ pub(super) struct Appender {
     pub(super) bounds: Bounds,
     pub(super) audit_every: Duration,
     pub(super) owner: Owner,
-    pub(super) means: Means,
+    pub(super) limits: Limits,
+    pub(super) retention: Duration,
     pub(super) checkpoint_every: Duration,
     /// None while a round is under way.
     pub(super) checkpoints: Option<Checkpoints>,
@@ -120,7 +121,7 @@ impl Appender {
         if appends.is_empty() {
             return;
         }
-        let (redis, limits) = (self.redis.clone(), self.means.limits);
+        let (redis, limits) = (self.redis.clone(), self.limits);
         // Requests leave in the order in which their futures are first polled; a task of its own
         // would let a later one overtake. That would cost a replay, not the order.
         self.work.in_flight.push_back(Box::pin(async move {

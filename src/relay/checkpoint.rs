@@ -5,28 +5,24 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::appender::Appender;
 use super::audit::Asked;
-use super::progress::{Losses, Mode, Progress};
+use super::progress::Mode;
+use super::report;
+use super::rota::Due;
+use super::work::Report;
 use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
-use crate::group::Group;
-use crate::outbox::{Checkpoint, Checkpoints, State};
+use crate::outbox::{Checkpoint, Checkpoints};
 use crate::position::Position;
 use crate::stream::{Canary, Limits, Owner, Place, Redis, View};
-use crate::telemetry::StreamLag;
+use crate::telemetry::Cause;
 
-/// Streams looked at in one round at most; where more have something to do, each has its turn.
-const MOST: usize = 1_000;
 /// Streams looked at between two raises of the canary.
 const PIECE: usize = 100;
-/// A stream with nothing to do is looked at once in so many rounds.
-const SELDOM: u64 = 30;
-/// Metrics are told once in so many rounds.
-const TOLD: u64 = 5;
 
 /// What one round found.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub(super) struct Looked {
     pub(super) asked: Asked,
     pub(super) view: View,
     /// What its checkpoint looks like; None if it is not where it should be.
-    print: Option<u64>,
+    pub(super) print: Option<u64>,
     /// Its floor, as stored now or before.
     pub(super) floor: Position,
     /// A checkpoint was stored now.
@@ -65,31 +61,96 @@ impl Looked {
     }
 }
 
-/// A stream to look at, and what was last stored of it.
+/// What a round is made with.
 #[derive(Debug)]
-pub(super) struct Due {
-    asked: Asked,
-    floor: Position,
-    stored: Option<u64>,
-    /// Postgres has a checkpoint of it.
-    checkpointed: bool,
-    /// How often its groups had been lost when it was asked about.
-    lost: u64,
-    losses: Losses,
+struct Means {
+    redis: Redis,
+    owner: Owner,
+    limits: Limits,
+    retention: Duration,
 }
 
-/// What a round is made with.
-#[derive(Clone, Debug)]
-pub(super) struct Means {
-    pub(super) redis: Redis,
-    pub(super) owner: Owner,
-    pub(super) limits: Limits,
-    pub(super) retention: Duration,
+impl Appender {
+    /// Looks at groups, stores and trims; of one stream that cannot wait, or of those whose turn it is.
+    /// While a round is under way, one waits for its end, and a turn for the next tick.
+    pub(super) fn checkpoint(&mut self, one: Option<&Arc<str>>) {
+        self.work.urgent.extend(one.cloned());
+        let Some(mut checkpoints) = self.checkpoints.take() else { return };
+        let urgent = std::mem::take(&mut self.work.urgent);
+        let mut due: Vec<Due> = match one {
+            Some(_) => Vec::new(),
+            None => self.rota.next(&self.streams),
+        };
+        due.extend(urgent.iter().filter_map(|stream| {
+            self.streams.get(stream).and_then(|progress| self.rota.one(stream, progress))
+        }));
+        let known = self.canary.clone();
+        let means = Means {
+            redis: self.redis.clone(),
+            owner: self.owner.clone(),
+            limits: self.limits,
+            retention: self.retention,
+        };
+        let now_ms = self.clock.now_us().unsigned_abs() / 1_000;
+        self.work.tasks.spawn(async move {
+            let round = round(&means, &mut checkpoints, due, known.clone(), now_ms).await?;
+            Ok(Report::Checkpointed { checkpoints: Box::new(checkpoints), round, known })
+        });
+    }
+
+    pub(super) fn checkpointed(&mut self, round: Round, known: Option<Canary>) {
+        match round {
+            Round::Nothing => {}
+            // Somebody else has noticed meanwhile.
+            _ if known != self.canary => {}
+            Round::Lost => self.ask_what_is_lost(known),
+            Round::Same(canary, looked) => {
+                self.canary = Some(canary);
+                self.metrics.checkpointed();
+                looked.into_iter().for_each(|looked| self.saw(looked));
+                if self.rota.is_to_be_told() {
+                    self.metrics.lags(self.rota.lags());
+                }
+            }
+        }
+        let urgent = self.work.urgent.iter().next().cloned();
+        if let Some(stream) = urgent {
+            self.checkpoint(Some(&stream));
+        }
+    }
+
+    fn saw(&mut self, looked: Looked) {
+        let stream = looked.asked.stream.clone();
+        let Some(progress) = self.streams.get_mut(&stream) else { return };
+        let floor = progress.floor().n;
+        progress.set_floor(looked.floor);
+        if looked.stored {
+            progress.set_checkpointed();
+        }
+        if progress.epoch() != looked.asked.epoch {
+            return;
+        }
+        if !looked.is_placed() {
+            if matches!(progress.mode(), Mode::Live) {
+                self.look(vec![stream]);
+            }
+            return;
+        }
+        if let Some(removed) = self.rota.saw(&looked, floor, self.limits) {
+            report::removed(&stream, &removed);
+            self.metrics.found(Cause::Removed);
+        }
+        if looked.trimmed > 0
+            && let Some(refused) = self.work.refused.get_mut(&stream)
+        {
+            refused.hurry();
+        }
+    }
 }
 
 /// Looks at streams, stores what has changed, and trims them. `known` is the canary as last seen; `now_ms`
 /// the clock of Postgres.
-pub(super) async fn round(
+async fn round(
     means: &Means,
     checkpoints: &mut Checkpoints,
     due: Vec<Due>,
@@ -242,132 +303,4 @@ fn fingerprint(checkpoint: &Checkpoint) -> u64 {
     checkpoint.floor.hash(&mut hasher);
     checkpoint.groups.iter().for_each(|group| group.hash_into(&mut hasher));
     hasher.finish()
-}
-
-/// Which streams are looked at, and what was seen of each the last time. Pure.
-#[derive(Debug, Default)]
-pub(super) struct Rota {
-    seen: HashMap<Arc<str>, Seen>,
-    round: u64,
-}
-
-#[derive(Debug)]
-struct Seen {
-    at: Position,
-    /// No group needs anything.
-    quiet: bool,
-    stored: Option<u64>,
-    lags: Vec<(String, u64)>,
-    /// Entries that somebody removed were told up to this number.
-    removed: u64,
-    ratio: f64,
-}
-
-impl Rota {
-    /// The streams for the next round: those where something may have changed, and a few of the rest.
-    pub(super) fn next(&mut self, streams: &HashMap<Arc<str>, Progress>) -> Vec<Due> {
-        self.round += 1;
-        let (mut busy, mut due) = (Vec::new(), Vec::new());
-        for (stream, progress) in streams.iter().filter(|(_, progress)| is_due(progress)) {
-            let idle = self.seen.get(stream).is_some_and(|s| s.quiet && s.at == progress.at());
-            match idle {
-                true if turn(stream, SELDOM) == self.round % SELDOM => due.push((stream, progress)),
-                true => {}
-                false => busy.push((stream, progress)),
-            }
-        }
-        let turns = busy.len().div_ceil(MOST).max(1) as u64;
-        busy.retain(|(stream, _)| turn(stream, turns) == self.round % turns);
-        due.extend(busy);
-        due.into_iter().map(|(stream, progress)| self.due(stream, progress)).collect()
-    }
-
-    /// One stream, out of its turn.
-    pub(super) fn one(&self, stream: &Arc<str>, progress: &Progress) -> Option<Due> {
-        is_due(progress).then(|| self.due(stream, progress))
-    }
-
-    fn due(&self, stream: &Arc<str>, progress: &Progress) -> Due {
-        let stored = self.seen.get(stream).and_then(|seen| seen.stored);
-        Due {
-            asked: Asked::new(stream, progress),
-            floor: progress.floor(),
-            stored,
-            checkpointed: progress.is_checkpointed(),
-            lost: progress.losses().now(),
-            losses: progress.losses().clone(),
-        }
-    }
-
-    /// Another life of Redis: everything is stored again.
-    pub(super) fn forget(&mut self) {
-        self.seen.values_mut().for_each(|seen| (seen.stored, seen.quiet) = (None, false));
-    }
-
-    /// The groups of a stream have been put back: they are stored again.
-    pub(super) fn forget_one(&mut self, stream: &Arc<str>) {
-        if let Some(seen) = self.seen.get_mut(stream) {
-            (seen.stored, seen.quiet) = (None, false);
-        }
-    }
-
-    /// A stream was looked at. Returns the numbers of entries that somebody removed although a group
-    /// needs them, if there are more than were told before; `floor` is what was known to be needless.
-    pub(super) fn saw(
-        &mut self,
-        looked: &Looked,
-        floor: u64,
-        limits: Limits,
-    ) -> Option<RangeInclusive<u64>> {
-        let (view, print) = (&looked.view, looked.print?);
-        let Place::At(last) = view.place else { return None };
-        let trimmed = view.trimmed();
-        let misses = |group: &Group| group.delivered.n < trimmed || group.dangling > 0;
-        let needed = view.groups.is_empty() || view.groups.iter().any(misses);
-        let told = self.seen.get(&looked.asked.stream).map_or(0, |seen| seen.removed);
-        let removed = if needed && !limits.trim_ungrouped && trimmed > floor { trimmed } else { 0 };
-        let share = |used: u64, limit: u64| match limit {
-            0 => 0.0,
-            limit => used as f64 / limit as f64,
-        };
-        let left = view.entries.saturating_sub(looked.trimmed);
-        let seen = Seen {
-            at: last,
-            quiet: view.groups.iter().all(|group| group.lag(last.n) == 0) && looked.trimmed == 0,
-            stored: Some(print),
-            lags: view.groups.iter().map(|g| (g.name.clone(), g.lag(last.n))).collect(),
-            removed: if trimmed > floor { removed.max(told) } else { 0 },
-            ratio: share(left, limits.entries).max(share(view.bytes, limits.bytes)),
-        };
-        self.seen.insert(looked.asked.stream.clone(), seen);
-        (removed > told).then(|| floor.max(told) + 1..=removed)
-    }
-
-    /// Metrics follow once in a few rounds: they are about all streams, and read less often.
-    pub(super) fn is_to_be_told(&self) -> bool {
-        self.round.is_multiple_of(TOLD)
-    }
-
-    /// Lags and fill of all streams as last seen, for metrics.
-    pub(super) fn lags(&self) -> impl Iterator<Item = StreamLag<'_>> {
-        self.seen.iter().map(|(stream, seen)| StreamLag {
-            stream,
-            ratio: seen.ratio,
-            groups: &seen.lags,
-        })
-    }
-}
-
-/// Only a stream that is where it should be, with groups that are sound, says something true.
-fn is_due(progress: &Progress) -> bool {
-    let is_placed = matches!(progress.mode(), Mode::Live | Mode::Held);
-    let is_halted = progress.told.0 == State::Halted;
-    is_placed && !is_halted && progress.is_sound() && progress.at() != Position::START
-}
-
-/// The turn of a stream, out of `turns`.
-fn turn(stream: &str, turns: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    stream.hash(&mut hasher);
-    hasher.finish() % turns
 }

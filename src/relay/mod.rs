@@ -16,7 +16,8 @@
 //! | `appender`, `work`, `progress` | carries batches; what is in flight; where one stream stands (pure) |
 //! | `recovery`, `decide` | brings a stream back into step; what to do where it differs (pure) |
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
-//! | `checkpoint`, `restore` | consumer groups: looked at, stored and trimmed by; put back after a loss |
+//! | `checkpoint`, `rota` | consumer groups looked at, stored and trimmed by; whose turn it is (pure) |
+//! | `restore` | consumer groups put back after a loss |
 //! | `keeper` | the lease, upkeep, purge, and which streams somebody holds |
 //! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
 //! | `report` | what is said of streams: the same sentence in log and status |
@@ -51,6 +52,7 @@ mod recovery;
 mod replay;
 mod report;
 mod restore;
+mod rota;
 mod sealer;
 mod session;
 mod stop;

@@ -276,7 +276,7 @@ impl Appender {
                 None => bounds,
             };
             // It held that much before.
-            let limits = if given.is_some() { Limits::NONE } else { self.means.limits };
+            let limits = if given.is_some() { Limits::NONE } else { self.limits };
             self.work.tasks.spawn(async move {
                 let chunk =
                     replay::chunk(&log, &redis, &stream, from, through, bounds, limits).await?;
@@ -362,7 +362,7 @@ impl Appender {
         };
         refused.at = Some(Instant::now() + wait);
         if full.room == 0 {
-            let reason = report::full(&self.redis.key(stream), full, self.means.limits);
+            let reason = report::full(&self.redis.key(stream), full, self.limits);
             self.tell(stream, State::Full, Some(reason));
             self.checkpoint(Some(&stream.clone()));
         }

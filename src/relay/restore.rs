@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use super::appender::Appender;
-use super::checkpoint::{Due, Looked, Round, round};
 use super::progress::{Mode, Progress};
 use super::report;
 use super::work::{Comeback, Report};
@@ -18,84 +17,12 @@ use crate::group::Group;
 use crate::outbox::LogReader;
 use crate::position::Position;
 use crate::stream::{Appended, Canary, Claim, Place, Restored};
-use crate::telemetry::{Cause, Loss};
+use crate::telemetry::Loss;
 
 impl Appender {
-    // ---- checkpoints ----
-
-    /// Looks at groups, stores and trims; of one stream that cannot wait, or of those whose turn it is.
-    /// While a round is under way, one waits for its end, and a turn for the next tick.
-    pub(super) fn checkpoint(&mut self, one: Option<&Arc<str>>) {
-        self.work.urgent.extend(one.cloned());
-        let Some(mut checkpoints) = self.checkpoints.take() else { return };
-        let urgent = std::mem::take(&mut self.work.urgent);
-        let mut due: Vec<Due> = match one {
-            Some(_) => Vec::new(),
-            None => self.rota.next(&self.streams),
-        };
-        due.extend(urgent.iter().filter_map(|stream| {
-            self.streams.get(stream).and_then(|progress| self.rota.one(stream, progress))
-        }));
-        let (means, known) = (self.means.clone(), self.canary.clone());
-        let now_ms = self.clock.now_us().unsigned_abs() / 1_000;
-        self.work.tasks.spawn(async move {
-            let round = round(&means, &mut checkpoints, due, known.clone(), now_ms).await?;
-            Ok(Report::Checkpointed { checkpoints: Box::new(checkpoints), round, known })
-        });
-    }
-
-    pub(super) fn checkpointed(&mut self, round: Round, known: Option<Canary>) {
-        match round {
-            Round::Nothing => {}
-            // Somebody else has noticed meanwhile.
-            _ if known != self.canary => {}
-            Round::Lost => self.ask_what_is_lost(known),
-            Round::Same(canary, looked) => {
-                self.canary = Some(canary);
-                self.metrics.checkpointed();
-                looked.into_iter().for_each(|looked| self.saw(looked));
-                if self.rota.is_to_be_told() {
-                    self.metrics.lags(self.rota.lags());
-                }
-            }
-        }
-        let urgent = self.work.urgent.iter().next().cloned();
-        if let Some(stream) = urgent {
-            self.checkpoint(Some(&stream));
-        }
-    }
-
-    fn saw(&mut self, looked: Looked) {
-        let stream = looked.asked.stream.clone();
-        let Some(progress) = self.streams.get_mut(&stream) else { return };
-        let floor = progress.floor().n;
-        progress.set_floor(looked.floor);
-        if looked.stored {
-            progress.set_checkpointed();
-        }
-        if progress.epoch() != looked.asked.epoch {
-            return;
-        }
-        if !looked.is_placed() {
-            if matches!(progress.mode(), Mode::Live) {
-                self.look(vec![stream]);
-            }
-            return;
-        }
-        if let Some(removed) = self.rota.saw(&looked, floor, self.means.limits) {
-            report::removed(&stream, &removed);
-            self.metrics.found(Cause::Removed);
-        }
-        if looked.trimmed > 0
-            && let Some(refused) = self.work.refused.get_mut(&stream)
-        {
-            refused.hurry();
-        }
-    }
-
     // ---- Redis is not the one that it was ----
 
-    fn ask_what_is_lost(&mut self, known: Option<Canary>) {
+    pub(super) fn ask_what_is_lost(&mut self, known: Option<Canary>) {
         if std::mem::replace(&mut self.work.asking, true) {
             return;
         }

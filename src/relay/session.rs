@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::appender::Appender;
-use super::checkpoint::{Means, Rota};
 use super::clock::DatabaseClock;
 use super::health::{Health, Role};
 use super::plan::Heads;
 use super::progress::Progress;
 use super::reader::Reader;
+use super::rota::Rota;
 use super::sealer::{Leap, Sealer};
 use super::work::Work;
 use super::{Settings, Stop, ahead, keeper, report};
@@ -176,12 +176,8 @@ async fn carry(
         bounds: settings.bounds,
         audit_every: settings.audit,
         owner: ready.owner.clone(),
-        means: Means {
-            redis: ready.redis.clone(),
-            owner: ready.owner.clone(),
-            limits: settings.limits,
-            retention: settings.retention,
-        },
+        limits: settings.limits,
+        retention: settings.retention,
         checkpoint_every: settings.checkpoint,
         checkpoints: Some(Checkpoints::new(database.connect("checkpoint").await?, term).await?),
         canary: start.canary,
