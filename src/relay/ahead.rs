@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 use tracing::error;
 use uuid::Uuid;
 
+use super::servers::{LogReader, Redis};
 use crate::error::Result;
-use crate::outbox::{LogReader, Phantom};
+use crate::outbox::Phantom;
 use crate::position::Position;
-use crate::stream::{Redis, StreamEntry};
+use crate::stream::StreamEntry;
 use crate::telemetry::{Cause, Metrics};
 
 /// Entries read at a time, and looked at in all: a lag of more than that needs a person.
@@ -20,8 +21,8 @@ const MOST: usize = 100_000;
 
 /// The entries after `sealed` up to `at`, if all of them are ours and their rows are gone.
 pub(super) async fn phantoms(
-    log: &LogReader,
-    redis: &Redis,
+    log: &dyn LogReader,
+    redis: &dyn Redis,
     stream: &str,
     sealed: Position,
     at: Position,

@@ -3,7 +3,7 @@
 //! One task owns all [`Progress`]. Requests, lookups and replays run beside it and report back, so
 //! no stream waits for another one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use super::health::Health;
 use super::progress::{Mode, Outgoing, Progress};
 use super::rota::Rota;
 use super::sealer::Note;
+use super::servers::{Checkpoints, LogReader, Redis};
 use super::work::{Report, Ticket, Work};
 use super::{Bounds, report};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
-use crate::outbox::{Checkpoints, LogReader};
-use crate::stream::{Append, Appended, Canary, Life, Limits, Owner, Place, Redis};
+use crate::stream::{Append, Appended, Canary, Life, Limits, Owner, Place};
 use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
@@ -33,8 +33,8 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// The one that writes to Redis.
 pub(super) struct Appender {
-    pub(super) redis: Redis,
-    pub(super) log: LogReader,
+    pub(super) redis: Arc<dyn Redis>,
+    pub(super) log: Arc<dyn LogReader>,
     pub(super) bounds: Bounds,
     pub(super) audit_every: Duration,
     pub(super) owner: Owner,
@@ -42,17 +42,17 @@ pub(super) struct Appender {
     pub(super) retention: Duration,
     pub(super) checkpoint_every: Duration,
     /// None while a round is under way.
-    pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) checkpoints: Option<Box<dyn Checkpoints>>,
     /// How far this life of Redis had got; None while it is not known.
     pub(super) canary: Option<Canary>,
     pub(super) rota: Rota,
     pub(super) sealed: Receiver<Vec<Batch>>,
     pub(super) notes: UnboundedSender<Note>,
-    pub(super) streams: HashMap<Arc<str>, Progress>,
+    pub(super) streams: BTreeMap<Arc<str>, Progress>,
     pub(super) life: Life,
     /// Streams that somebody holds, as last heard.
-    pub(super) paused: HashSet<Arc<str>>,
-    pub(super) holds: Receiver<HashSet<Arc<str>>>,
+    pub(super) paused: BTreeSet<Arc<str>>,
+    pub(super) holds: Receiver<BTreeSet<Arc<str>>>,
     pub(super) clock: DatabaseClock,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -193,7 +193,7 @@ impl Appender {
             .collect();
         let (redis, owner) = (self.redis.clone(), self.owner.clone());
         self.work.tasks.spawn(async move {
-            Ok(match audit::audit(&redis, &owner, asked).await {
+            Ok(match audit::audit(&*redis, &owner, asked).await {
                 Err(busy) if busy.kind() == Kind::Busy => Report::Busy { audit: true },
                 audit => Report::Audited(audit?),
             })
@@ -257,7 +257,7 @@ impl Appender {
                 }
             }
             Report::Checkpointed { checkpoints, round, known } => {
-                self.checkpoints = Some(*checkpoints);
+                self.checkpoints = Some(checkpoints);
                 self.checkpointed(round, known);
             }
             Report::Lost { known, canary } => self.lost(known, canary),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::progress::Progress;
+use super::servers::Redis;
 use crate::error::Result;
 use crate::position::Position;
-use crate::stream::{Claim, Owner, Place, Redis};
+use crate::stream::{Claim, Owner, Place};
 
 /// One stream, and what it had at least when it was asked about.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl Asked {
 }
 
 /// Asks for all streams at once.
-pub(super) async fn audit(redis: &Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
+pub(super) async fn audit(redis: &dyn Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
     let begun = Instant::now();
     let fresh = is_fresh(redis, owner).await?;
     let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
@@ -59,6 +60,6 @@ pub(super) async fn audit(redis: &Redis, owner: &Owner, asked: Vec<Asked>) -> Re
 }
 
 /// Whether Redis had no identity; it has one now.
-pub(super) async fn is_fresh(redis: &Redis, owner: &Owner) -> Result<bool> {
+pub(super) async fn is_fresh(redis: &dyn Redis, owner: &Owner) -> Result<bool> {
     Ok(redis.claim(owner).await? == Claim::Fresh)
 }

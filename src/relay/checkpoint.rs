@@ -13,12 +13,13 @@ use super::audit::Asked;
 use super::progress::Mode;
 use super::report;
 use super::rota::Due;
+use super::servers::{Checkpoints, Redis};
 use super::work::Report;
 use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
-use crate::outbox::{Checkpoint, Checkpoints};
+use crate::outbox::Checkpoint;
 use crate::position::Position;
-use crate::stream::{Canary, Limits, Owner, Place, Redis, View};
+use crate::stream::{Canary, Limits, Owner, Place, View};
 use crate::telemetry::Cause;
 
 /// Streams looked at between two raises of the canary.
@@ -64,7 +65,7 @@ impl Looked {
 /// What a round is made with.
 #[derive(Debug)]
 struct Means {
-    redis: Redis,
+    redis: Arc<dyn Redis>,
     owner: Owner,
     limits: Limits,
     retention: Duration,
@@ -93,8 +94,8 @@ impl Appender {
         };
         let now_ms = self.clock.now_us().unsigned_abs() / 1_000;
         self.work.tasks.spawn(async move {
-            let round = round(&means, &mut checkpoints, due, known.clone(), now_ms).await?;
-            Ok(Report::Checkpointed { checkpoints: Box::new(checkpoints), round, known })
+            let round = round(&means, &mut *checkpoints, due, known.clone(), now_ms).await?;
+            Ok(Report::Checkpointed { checkpoints, round, known })
         });
     }
 
@@ -152,7 +153,7 @@ impl Appender {
 /// the clock of Postgres.
 async fn round(
     means: &Means,
-    checkpoints: &mut Checkpoints,
+    checkpoints: &mut dyn Checkpoints,
     due: Vec<Due>,
     known: Option<Canary>,
     now_ms: u64,
@@ -179,12 +180,12 @@ async fn round(
 
 async fn look(
     means: &Means,
-    checkpoints: &mut Checkpoints,
+    checkpoints: &mut dyn Checkpoints,
     due: Vec<Due>,
     known: Option<Canary>,
     now_ms: u64,
 ) -> Result<Round> {
-    let redis = &means.redis;
+    let redis = &*means.redis;
     // A Redis without memory takes no raise, and is trimmed all the same: that is how it gets some. If it
     // goes back to a time after the last raise, groups go back with it unseen: they are given entries
     // again.
@@ -218,7 +219,7 @@ async fn look(
 /// Stores what has changed since the last checkpoint of each stream.
 async fn store(
     means: &Means,
-    checkpoints: &mut Checkpoints,
+    checkpoints: &mut dyn Checkpoints,
     due: Vec<Due>,
     views: Vec<View>,
     canary: &Canary,
@@ -282,7 +283,7 @@ async fn floor(means: &Means, due: &Due, view: &View, now_ms: u64) -> Result<u64
 }
 
 /// Trims streams whose floor, as stored, has passed their first entry.
-async fn trim(redis: &Redis, looked: &mut [Looked]) -> Result<()> {
+async fn trim(redis: &dyn Redis, looked: &mut [Looked]) -> Result<()> {
     let (mut places, mut due) = (Vec::new(), Vec::new());
     for (place, one) in looked.iter().enumerate() {
         if one.print.is_some() && one.floor.n > one.view.trimmed() {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::outbox::Clock;
 

@@ -77,6 +77,7 @@ impl Health {
         let mut ticks = tokio::time::interval(BEAT);
         loop {
             tokio::select! {
+                biased;
                 done = &mut work => return done,
                 _ = ticks.tick() => if !self.0.own_pace.load(Ordering::Relaxed) {
                     self.beat();

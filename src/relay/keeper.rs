@@ -1,17 +1,19 @@
 //! Keeps the lease while the session lasts, and the schema in order.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::report;
 use super::sealer::Leap;
+use super::servers::{House, Lease};
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Hold, Lease, Missed, Purge, Term, Upkeep};
+use crate::outbox::{Hold, Missed, Purge, Term, Upkeep};
 use crate::telemetry::{Cause, Metrics};
 
 /// How often upkeep looks whether there is something to do.
@@ -26,18 +28,44 @@ const SHARE: u32 = 20;
 const HOLDS: Duration = Duration::from_secs(1);
 
 /// Renews the lease three times within its length. Never ends well: the session ends it.
-pub(super) async fn keep(lease: &Lease, term: Term, length: Duration) -> Result<()> {
+pub(super) async fn keep(lease: &dyn Lease, term: Term, length: Duration) -> Result<()> {
     loop {
         tokio::time::sleep(length / 3).await;
         lease.keep(term).await?;
     }
 }
 
+/// What is done beside the stages, each on a connection of its own.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) hold: Hold,
+    pub(super) upkeep: Upkeep,
+    pub(super) purge: Purge,
+    pub(super) retention: Duration,
+}
+
+#[async_trait]
+impl House for Keeper {
+    async fn keep(
+        self: Box<Self>,
+        missed: Sender<Missed>,
+        held: Sender<BTreeSet<Arc<str>>>,
+        leap: Leap,
+        metrics: &Metrics,
+    ) -> Result<()> {
+        tokio::select! {
+            failed = upkeep(self.upkeep, missed, metrics) => failed,
+            failed = purge(self.purge, self.retention, leap, metrics) => failed,
+            failed = holds(self.hold, held) => failed,
+        }
+    }
+}
+
 /// Tells which streams somebody holds, whenever that changes. Never ends well: the session ends it.
-pub(super) async fn holds(hold: Hold, told: Sender<HashSet<Arc<str>>>) -> Result<()> {
-    let mut last = HashSet::new();
+async fn holds(hold: Hold, told: Sender<BTreeSet<Arc<str>>>) -> Result<()> {
+    let mut last = BTreeSet::new();
     loop {
-        let paused: HashSet<_> = hold.paused().await?.into_iter().collect();
+        let paused: BTreeSet<_> = hold.paused().await?.into_iter().collect();
         if paused != last {
             last.clone_from(&paused);
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
@@ -48,12 +76,7 @@ pub(super) async fn holds(hold: Hold, told: Sender<HashSet<Arc<str>>>) -> Result
 }
 
 /// Purges what is older than `retention` and needed by nobody. Never ends well: the session ends it.
-pub(super) async fn purge(
-    purge: Purge,
-    retention: Duration,
-    leap: Leap,
-    metrics: &Metrics,
-) -> Result<()> {
+async fn purge(purge: Purge, retention: Duration, leap: Leap, metrics: &Metrics) -> Result<()> {
     let every = (retention / 10).clamp(PURGE_OFTEN, PURGE_SELDOM);
     let mut dropped = Instant::now();
     let mut wait = every;
@@ -93,11 +116,7 @@ pub(super) async fn purge(
 }
 
 /// Attaches leaves ahead of need and scrubs. Never ends well: the session ends it.
-pub(super) async fn upkeep(
-    mut upkeep: Upkeep,
-    missed: Sender<Missed>,
-    metrics: &Metrics,
-) -> Result<()> {
+async fn upkeep(mut upkeep: Upkeep, missed: Sender<Missed>, metrics: &Metrics) -> Result<()> {
     let mut handed_on = HashSet::new();
     loop {
         match upkeep.attach_leaves().await {

@@ -10,6 +10,7 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `servers` | both servers as a session needs them, so that a simulation can stand for them |
 //! | `session` | connections, the lease, and the order of the stages: begin here |
 //! | `reader`, `pace` | finds rows; when to search and when to sleep (pure) |
 //! | `sealer`, `plan` | fixes positions; which position each row gets (pure) |
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::health::Role;
+use self::servers::Servers;
 use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::Database;
 use crate::retry::Waits;
@@ -54,6 +56,7 @@ mod report;
 mod restore;
 mod rota;
 mod sealer;
+mod servers;
 mod session;
 mod stop;
 mod watch;
@@ -114,27 +117,37 @@ pub struct Settings {
 /// `Unavailable` if one cannot be reached within [`Settings::start`]. Afterwards it backs off in
 /// place and says so.
 pub async fn run(settings: Settings, health: &Health, stop: Stop) -> Result<()> {
+    let servers = Servers {
+        postgres: Box::new(settings.database.clone()),
+        redis: Box::new(settings.server.clone()),
+    };
     tokio::select! {
-        ran = health.beating(Box::pin(sessions(&settings, health, stop))) => ran,
+        ran = health.beating(Box::pin(sessions(&servers, &settings, health, stop))) => ran,
         () = watch::watch(&settings, health) => Ok(()),
     }
 }
 
-async fn sessions(settings: &Settings, health: &Health, stop: Stop) -> Result<()> {
+async fn sessions(
+    servers: &Servers,
+    settings: &Settings,
+    health: &Health,
+    stop: Stop,
+) -> Result<()> {
     let begun = Instant::now();
     let (mut waits, mut troubles) = (Waits::new(), Troubles::default());
     let mut reached = false;
     let holder = holder();
     while !stop.is_set() {
         let connected = tokio::select! {
-            connected = Box::pin(session::connect(settings, &holder)) => connected,
+            biased;
+            connected = Box::pin(session::connect(servers, settings, &holder)) => connected,
             () = stop.wait() => break,
         };
         let error = match connected {
             Ok(ready) => {
                 reached = true;
                 let led_since = Instant::now();
-                let led = Box::pin(session::lead(settings, ready, health, &stop)).await;
+                let led = Box::pin(session::lead(servers, settings, ready, health, &stop)).await;
                 health.role(Role::Neither);
                 let Err(error) = led else { break };
                 if led_since.elapsed() > STABLE {
@@ -153,6 +166,7 @@ async fn sessions(settings: &Settings, health: &Health, stop: Stop) -> Result<()
         health.metrics().failed(&error);
         troubles.tell(&error, wait);
         tokio::select! {
+            biased;
             () = stop.wait() => {}
             () = tokio::time::sleep(wait) => {}
         }

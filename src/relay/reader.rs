@@ -7,15 +7,16 @@ use tokio::time::Instant;
 
 use super::clock::DatabaseClock;
 use super::pace::{Pace, Step};
+use super::servers::{Finder, Wake};
 use super::{Bounds, Stop};
 use crate::error::{Error, Kind, Result, Target};
-use crate::outbox::{Armed, Cursor, Finder, Found, Missed, Wake};
+use crate::outbox::{Armed, Cursor, Found, Missed};
 
 /// Reads until it is stopped. Rows that it read and nobody sealed are found again by the next one.
 pub(super) struct Reader {
-    pub(super) finder: Finder,
+    pub(super) finder: Box<dyn Finder>,
     pub(super) cursor: Cursor,
-    pub(super) wake: Option<Wake>,
+    pub(super) wake: Option<Box<dyn Wake>>,
     pub(super) poll: Duration,
     pub(super) bounds: Bounds,
     pub(super) missed: Receiver<Missed>,
@@ -88,6 +89,7 @@ impl Reader {
             }
         };
         tokio::select! {
+            biased;
             () = stop.wait() => {}
             () = self.found.closed() => {}
             () = notified => {}
@@ -115,9 +117,9 @@ impl Reader {
         Ok(())
     }
 
-    fn wake(&self) -> Result<&Wake> {
+    fn wake(&self) -> Result<&dyn Wake> {
         self.wake
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| Error::new(Kind::Internal, "asked for wake-ups without LISTEN"))
     }
 }

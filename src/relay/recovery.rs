@@ -1,7 +1,7 @@
 //! Brings a stream that is not where it should be back into step: look, decide, replay the log, go
 //! live. The same for a crash, a backlog, and any loss.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Appender {
             let gone = places.iter().any(|place| matches!(place, Place::Missing));
             let fresh = match gone {
                 false => false,
-                true => match audit::is_fresh(&redis, &owner).await {
+                true => match audit::is_fresh(&*redis, &owner).await {
                     // No memory for an identity: an audit makes it later.
                     Err(busy) if busy.kind() == Kind::Busy => false,
                     fresh => fresh?,
@@ -107,7 +107,7 @@ impl Appender {
 
     // ---- somebody holds a stream, or lets it go ----
 
-    pub(super) fn obey(&mut self, paused: HashSet<Arc<str>>) {
+    pub(super) fn obey(&mut self, paused: BTreeSet<Arc<str>>) {
         let mut resumed = Vec::new();
         for (stream, progress) in &mut self.streams {
             match (paused.contains(stream), progress.is_paused()) {
@@ -279,7 +279,7 @@ impl Appender {
             let limits = if given.is_some() { Limits::NONE } else { self.limits };
             self.work.tasks.spawn(async move {
                 let chunk =
-                    replay::chunk(&log, &redis, &stream, from, through, bounds, limits).await?;
+                    replay::chunk(&*log, &*redis, &stream, from, through, bounds, limits).await?;
                 failpoint("after_replay");
                 Ok(Report::Replayed { stream, epoch, from, chunk })
             });

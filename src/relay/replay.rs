@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use super::Bounds;
+use super::servers::{LogReader, Redis};
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{LogReader, Logged};
+use crate::outbox::Logged;
 use crate::position::Position;
-use crate::stream::{Append, Appended, Limits, Redis};
+use crate::stream::{Append, Appended, Limits};
 
 /// What came of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub(super) enum Chunk {
 
 /// Reads what the log has of `stream` after `at` up to number `through`, and appends it.
 pub(super) async fn chunk(
-    log: &LogReader,
-    redis: &Redis,
+    log: &dyn LogReader,
+    redis: &dyn Redis,
     stream: &Arc<str>,
     at: Position,
     through: u64,

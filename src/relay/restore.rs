@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::appender::Appender;
 use super::progress::{Mode, Progress};
 use super::report;
+use super::servers::LogReader;
 use super::work::{Comeback, Report};
 use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
 use crate::group::Group;
-use crate::outbox::LogReader;
 use crate::position::Position;
 use crate::stream::{Appended, Canary, Claim, Place, Restored};
 use crate::telemetry::Loss;
@@ -81,7 +81,7 @@ impl Appender {
         self.work.tasks.spawn(async move {
             // First, so that whoever follows us begins with the groups again.
             log.lose_groups(&stream).await?;
-            let groups = stored(&log, &stream).await?;
+            let groups = stored(&*log, &stream).await?;
             failpoint("before_restore");
             let answer = match groups.is_empty() && floor <= from {
                 true => Restored::Done { changed: 0, gone: Vec::new() },
@@ -168,7 +168,7 @@ impl Appender {
 }
 
 /// The groups of a stream, each with the position that it is put back to.
-async fn stored(log: &LogReader, stream: &str) -> Result<Vec<Group>> {
+async fn stored(log: &dyn LogReader, stream: &str) -> Result<Vec<Group>> {
     let saved = log.saved_groups(stream).await?;
     let mut groups = saved.groups;
     for group in groups.iter_mut().filter(|group| group.pending.is_none()) {

@@ -1,6 +1,6 @@
 //! Whose turn it is to be looked at, and what was seen of each stream the last time. Pure.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) struct Due {
 /// Which streams are looked at, and what was seen of each the last time. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Rota {
-    seen: HashMap<Arc<str>, Seen>,
+    seen: BTreeMap<Arc<str>, Seen>,
     round: u64,
 }
 
@@ -55,7 +55,7 @@ struct Seen {
 
 impl Rota {
     /// The streams for the next round: those where something may have changed, and a few of the rest.
-    pub(super) fn next(&mut self, streams: &HashMap<Arc<str>, Progress>) -> Vec<Due> {
+    pub(super) fn next(&mut self, streams: &BTreeMap<Arc<str>, Progress>) -> Vec<Due> {
         self.round += 1;
         let (mut busy, mut due) = (Vec::new(), Vec::new());
         for (stream, progress) in streams.iter().filter(|(_, progress)| is_due(progress)) {

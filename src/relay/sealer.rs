@@ -8,10 +8,11 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
 use tokio::time::Instant;
 
 use super::plan::Heads;
+use super::servers::Log;
 use crate::batch::{Batch, Mark};
 use crate::error::Result;
 use crate::failpoint::failpoint;
-use crate::outbox::{Found, Log, Reached, Seal, StateChange};
+use crate::outbox::{Found, Reached, Seal, StateChange};
 use crate::telemetry::Metrics;
 
 /// Marks wait this long for a seal that carries them, then they are committed on their own.
@@ -48,9 +49,19 @@ impl Leap {
     }
 }
 
+/// What is to be done next.
+enum Next {
+    /// So many notes; none if appending has ended.
+    Notes(usize),
+    /// Rows; None if reading has ended.
+    Found(Option<Found>),
+    /// Marks have waited long enough.
+    Due,
+}
+
 /// The one that writes the log.
 pub(super) struct Sealer {
-    pub(super) log: Log,
+    pub(super) log: Box<dyn Log>,
     pub(super) heads: Heads,
     pub(super) last_seal: i64,
     pub(super) leap: Leap,
@@ -67,13 +78,14 @@ impl Sealer {
         let mut marks = Vec::new();
         let mut notes = Vec::new();
         let mut due = None;
+        let mut notes_first = false;
         loop {
-            // Not biased: notes of a rebuild must not keep other streams from being sealed.
-            tokio::select! {
-                count = self.notes.recv_many(&mut notes, NOTES) => {
-                    if count == 0 {
-                        break;
-                    }
+            // By turns: notes of a rebuild must not keep other streams from being sealed, nor a backlog
+            // keep what has arrived from being marked.
+            notes_first = !notes_first;
+            match self.next(&mut notes, notes_first, due).await {
+                Next::Notes(0) => break,
+                Next::Notes(_) => {
                     let sorted = Notes::sort(&mut notes, &mut marks);
                     self.write(sorted, &mut marks).await?;
                     due = match marks.is_empty() {
@@ -81,18 +93,16 @@ impl Sealer {
                         false => due.or_else(|| Some(Instant::now() + LINGER)),
                     };
                 }
-                found = self.found.recv(), if self.sealed.is_some() => match found {
-                    Some(found) if self.is_appending() => {
-                        self.seal(found, std::mem::take(&mut marks)).await?;
-                        due = None;
-                    }
-                    _ => {
-                        // What arrived before is still marked.
-                        self.sealed = None;
-                        self.found.close();
-                    }
-                },
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                Next::Found(Some(found)) if self.is_appending() => {
+                    self.seal(found, std::mem::take(&mut marks)).await?;
+                    due = None;
+                }
+                Next::Found(_) => {
+                    // What arrived before is still marked.
+                    self.sealed = None;
+                    self.found.close();
+                }
+                Next::Due => {
                     self.log.mark(&std::mem::take(&mut marks)).await?;
                     due = None;
                 }
@@ -102,6 +112,32 @@ impl Sealer {
             self.log.mark(&marks).await?;
         }
         Ok(())
+    }
+
+    /// Waits for what is to be done next; of notes and rows that are both there, one comes first.
+    async fn next(
+        &mut self,
+        notes: &mut Vec<Note>,
+        notes_first: bool,
+        due: Option<Instant>,
+    ) -> Next {
+        let is_sealing = self.sealed.is_some();
+        let lingered = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
+        if notes_first {
+            tokio::select! {
+                biased;
+                () = lingered, if due.is_some() => Next::Due,
+                count = self.notes.recv_many(notes, NOTES) => Next::Notes(count),
+                found = self.found.recv(), if is_sealing => Next::Found(found),
+            }
+        } else {
+            tokio::select! {
+                biased;
+                () = lingered, if due.is_some() => Next::Due,
+                found = self.found.recv(), if is_sealing => Next::Found(found),
+                count = self.notes.recv_many(notes, NOTES) => Next::Notes(count),
+            }
+        }
     }
 
     fn is_appending(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Whatever goes wrong with either server ends the session, and the next one begins by reading
 //! where everything is. There is no other recovery.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +20,12 @@ use super::progress::Progress;
 use super::reader::Reader;
 use super::rota::Rota;
 use super::sealer::{Leap, Sealer};
+use super::servers::{Lease, Log, LogReader, Redis, Servers};
 use super::work::Work;
 use super::{Settings, Stop, ahead, keeper, report};
 use crate::error::{Kind, Result};
-use crate::outbox::{
-    Checkpoints, Cursor, Finder, Head, Hold, Identity, Lease, Log, LogReader, Purge, Term, Upkeep,
-    Wake,
-};
-use crate::stream::{Canary, Claim, Owner, Place, Redis};
+use crate::outbox::{Cursor, Head, Identity, Term};
+use crate::stream::{Canary, Claim, Owner, Place};
 use crate::telemetry::Metrics;
 
 /// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
@@ -41,25 +39,24 @@ const STANDBY: Duration = Duration::from_secs(1);
 
 /// Both servers, reached and checked.
 pub(super) struct Ready {
-    lease: Lease,
-    redis: Redis,
+    lease: Box<dyn Lease>,
+    redis: Arc<dyn Redis>,
     owner: Owner,
     /// Redis had no identity: it is new, or lost everything.
     fresh: bool,
 }
 
 /// Reaches both servers and makes sure that they are the right ones.
-pub(super) async fn connect(settings: &Settings, holder: &str) -> Result<Ready> {
-    let (connection, identity) = settings.database.connect_checked("lease").await?;
-    let lease = Lease::new(connection, holder.to_owned(), settings.lease).await?;
-    let redis = settings.server.connect().await?;
+pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str) -> Result<Ready> {
+    let (lease, identity) = servers.postgres.lease(holder, settings.lease).await?;
+    let redis = servers.redis.connect().await?;
     redis.refuse_eviction().await?;
     let owner = owner(&identity);
-    let fresh = claim(&redis, &owner).await?;
+    let fresh = claim(&*redis, &owner).await?;
     info!(
         "connected to Postgres at {} and Redis at {}",
-        settings.database.name(),
-        settings.server.name()
+        servers.postgres.name(),
+        servers.redis.name()
     );
     Ok(Ready { lease, redis, owner, fresh })
 }
@@ -74,7 +71,7 @@ pub(super) fn owner(identity: &Identity) -> Owner {
 }
 
 /// Makes sure that this Redis is ours; true if it had no identity.
-async fn claim(redis: &Redis, owner: &Owner) -> Result<bool> {
+async fn claim(redis: &dyn Redis, owner: &Owner) -> Result<bool> {
     match redis.claim(owner).await {
         // No memory for an identity: an audit makes it later.
         Err(busy) if busy.kind() == Kind::Busy => Ok(true),
@@ -84,6 +81,7 @@ async fn claim(redis: &Redis, owner: &Owner) -> Result<bool> {
 
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.
 pub(super) async fn lead(
+    servers: &Servers,
     settings: &Settings,
     mut ready: Ready,
     health: &Health,
@@ -93,8 +91,9 @@ pub(super) async fn lead(
     health.role(Role::Leader);
     info!(token = term.token, "leading with token {}", term.token);
     let carried = tokio::select! {
-        carried = carry(settings, &ready, term, health, stop) => carried,
-        lost = keeper::keep(&ready.lease, term, settings.lease) => lost,
+        biased;
+        carried = carry(servers, settings, &ready, term, health, stop) => carried,
+        lost = keeper::keep(&*ready.lease, term, settings.lease) => lost,
     };
     carried?;
     ready.lease.release(term).await
@@ -106,7 +105,7 @@ async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Resu
         if let Some(term) = ready.lease.take().await? {
             if waited {
                 // What was true when it connected may be hours old.
-                ready.fresh = claim(&ready.redis, &ready.owner).await?;
+                ready.fresh = claim(&*ready.redis, &ready.owner).await?;
             }
             return Ok(Some(term));
         }
@@ -116,6 +115,7 @@ async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Resu
             waited = true;
         }
         tokio::select! {
+            biased;
             () = stop.wait() => return Ok(None),
             () = tokio::time::sleep(STANDBY) => {}
         }
@@ -127,17 +127,18 @@ async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Resu
 /// appended; what has arrived is marked. Each stage hands on to the next through a channel, and
 /// nothing goes back but the marks.
 async fn carry(
+    servers: &Servers,
     settings: &Settings,
     ready: &Ready,
     term: Term,
     health: &Health,
     stop: &Stop,
 ) -> Result<()> {
-    let database = &settings.database;
-    let log = LogReader::new(database.pool(READERS)?);
-    let writer = Log::new(database.connect("seal").await?, term).await?;
+    let postgres = &servers.postgres;
+    let log = postgres.log_reader(READERS)?;
+    let writer = postgres.log(term).await?;
     // Before the first seal: where is everything?
-    let start = Start::read(&log, ready, &writer, health.metrics()).await?;
+    let start = Start::read(&*log, ready, &*writer, health.metrics()).await?;
 
     let (found_in, found_out) = mpsc::channel(AHEAD);
     let (sealed_in, sealed_out) = mpsc::channel(AHEAD);
@@ -148,10 +149,10 @@ async fn carry(
     let leap = Leap::default();
 
     let reader = Reader {
-        finder: Finder::new(database.connect("find").await?).await?,
+        finder: postgres.finder().await?,
         cursor: start.cursor,
         wake: match settings.wake {
-            true => Some(Wake::new(database.connect("wake").await?).await?),
+            true => Some(postgres.wake().await?),
             false => None,
         },
         poll: settings.poll,
@@ -179,7 +180,7 @@ async fn carry(
         limits: settings.limits,
         retention: settings.retention,
         checkpoint_every: settings.checkpoint,
-        checkpoints: Some(Checkpoints::new(database.connect("checkpoint").await?, term).await?),
+        checkpoints: Some(postgres.checkpoints(term).await?),
         canary: start.canary,
         rota: Rota::default(),
         sealed: sealed_out,
@@ -193,9 +194,7 @@ async fn carry(
         metrics: metrics.clone(),
         work: Work::default(),
     };
-    let hold = Hold::new(database.connect("holds").await?);
-    let upkeep = Upkeep::new(database.connect("upkeep").await?).await?;
-    let purge = Purge::new(database.connect("purge").await?, settings.retention);
+    let house = postgres.house(settings.retention).await?;
 
     let stages: [BoxFuture<'_, Result<()>>; 3] = [
         Box::pin(reader.run(stop.clone())),
@@ -203,10 +202,9 @@ async fn carry(
         Box::pin(appender.run(start.places, ready.fresh)),
     ];
     tokio::select! {
+        biased;
         worked = together(stages) => worked,
-        failed = keeper::upkeep(upkeep, missed_in, metrics) => failed,
-        failed = keeper::purge(purge, settings.retention, leap, metrics) => failed,
-        failed = keeper::holds(hold, holds_in) => failed,
+        failed = house.keep(missed_in, holds_in, leap, metrics) => failed,
         () = drained(stop, settings.drain) => {
             let drain = settings.drain;
             warn!("not all entries arrived within {drain:?}; the next relay goes on with them");
@@ -241,15 +239,20 @@ struct Start {
     cursor: Cursor,
     last_seal: i64,
     heads: Heads,
-    streams: HashMap<Arc<str>, Progress>,
+    streams: BTreeMap<Arc<str>, Progress>,
     places: Vec<(Arc<str>, Place)>,
-    paused: HashSet<Arc<str>>,
+    paused: BTreeSet<Arc<str>>,
     canary: Option<Canary>,
 }
 
 impl Start {
-    async fn read(log: &LogReader, ready: &Ready, writer: &Log, metrics: &Metrics) -> Result<Self> {
-        let redis = &ready.redis;
+    async fn read(
+        log: &dyn LogReader,
+        ready: &Ready,
+        writer: &dyn Log,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let redis = &*ready.redis;
         let (cursor, last_seal) = log.cursor().await?;
         let mut heads = log.heads().await?;
         let names: Vec<Arc<str>> = heads.iter().map(|head| head.stream.clone()).collect();

@@ -1,6 +1,6 @@
 //! What goes on beside the appender's loop: requests in flight, lookups, replays, audits.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::audit::Audit;
 use super::checkpoint::Round;
 use super::replay::Chunk;
+use super::servers::Checkpoints;
 use crate::batch::Mark;
 use crate::error::Result;
 use crate::group::Group;
-use crate::outbox::Checkpoints;
 use crate::position::Position;
 use crate::retry::Waits;
 use crate::stream::{Append, Appended, Canary, Life, Place, Restored};
@@ -49,7 +49,7 @@ pub(super) enum Report {
     /// Groups of a stream got back what they had not acknowledged; `end` if the log has no more.
     Pended { stream: Arc<str>, epoch: u64, end: bool, answer: Appended },
     /// Groups were looked at, while the canary was known to be this.
-    Checkpointed { checkpoints: Box<Checkpoints>, round: Round, known: Option<Canary> },
+    Checkpointed { checkpoints: Box<dyn Checkpoints>, round: Round, known: Option<Canary> },
     /// Redis is another one than the one with this canary: without an identity, or with a new canary.
     Lost { known: Option<Canary>, canary: Option<Canary> },
     /// It could not be found out what was lost; the next round asks again.
@@ -82,15 +82,15 @@ pub(super) struct Work {
     pub(super) auditing: bool,
     /// When Redis was last found without an identity, and the streams not looked at since: what they
     /// lost went with everything else.
-    pub(super) emptied: Option<(Instant, HashSet<Arc<str>>)>,
+    pub(super) emptied: Option<(Instant, BTreeSet<Arc<str>>)>,
     /// That everything was lost has been counted.
     pub(super) all_told: bool,
     /// Streams that Redis refused for now, and when to try again.
-    pub(super) refused: HashMap<Arc<str>, Refused>,
+    pub(super) refused: BTreeMap<Arc<str>, Refused>,
     /// Groups that are to get back what they had not acknowledged.
-    pub(super) pending: HashMap<Arc<str>, Comeback>,
+    pub(super) pending: BTreeMap<Arc<str>, Comeback>,
     /// Streams to look at as soon as the round that is under way has ended.
-    pub(super) urgent: HashSet<Arc<str>>,
+    pub(super) urgent: BTreeSet<Arc<str>>,
     /// It is being asked what Redis has lost.
     pub(super) asking: bool,
     /// That groups were lost has been counted.
@@ -99,7 +99,7 @@ pub(super) struct Work {
 
 impl Work {
     /// Redis was found without an identity, and these are the streams it should have.
-    pub(super) fn empty(&mut self, streams: HashSet<Arc<str>>) {
+    pub(super) fn empty(&mut self, streams: BTreeSet<Arc<str>>) {
         self.emptied = Some((Instant::now(), streams));
         self.all_told = false;
     }
