@@ -44,7 +44,7 @@ pub use adopt::{Adopted, adopt};
 pub use checkpoint::{Checkpoint, Checkpoints, Saved};
 pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
-pub use cursor::{Cursor, Snapshot};
+pub use cursor::{Cursor, Search, Snapshot};
 pub use find::{Clock, Finder, Found};
 pub use hold::Hold;
 pub use identity::Identity;

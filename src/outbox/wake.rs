@@ -24,7 +24,7 @@ pub struct Wake {
 /// The moment at which the flag was set: a transaction that began after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Armed {
-    xid: String,
+    pub(crate) xid: String,
 }
 
 impl Wake {

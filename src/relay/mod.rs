@@ -58,6 +58,9 @@ mod rota;
 mod sealer;
 mod servers;
 mod session;
+#[cfg(test)]
+#[path = "../../tests/simulation/mod.rs"]
+mod simulation;
 mod stop;
 mod watch;
 mod work;

@@ -113,7 +113,9 @@ impl Appender {
                         self.work.pending.insert(stream.clone(), comeback);
                     }
                 }
-                self.work.to_replay.push_back(stream);
+                // Groups that were not given more than is there come back before anything follows, for
+                // there may be no room until they acknowledge.
+                self.advance(stream, false);
             }
             Restored::Not(answer) => self.not_appended(&stream, answer),
         }

@@ -35,9 +35,9 @@ pub struct Canary {
 /// What tells one life of a Redis server from the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
-    run_id: String,
-    replication_id: String,
-    evicted_keys: String,
+    pub(crate) run_id: String,
+    pub(crate) replication_id: String,
+    pub(crate) evicted_keys: String,
 }
 
 /// The outbox that a Redis should belong to.
