@@ -18,6 +18,7 @@ mod leader;
 mod limits;
 mod metrics;
 mod migrate;
+mod mutants;
 mod network;
 mod nights;
 mod operate;

@@ -58,7 +58,8 @@ impl Reader {
                 }
             };
         }
-        if let Some(wake) = &self.wake {
+        // Only if we stop of our own accord: whoever has taken the lease over may have asked meanwhile.
+        if let Some(wake) = self.wake.as_ref().filter(|_| stop.is_set()) {
             wake.disarm().await?;
         }
         Ok(())

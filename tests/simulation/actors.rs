@@ -75,6 +75,8 @@ impl Writer {
             None => (*self.dice.pick(&STREAMS)).into(),
         };
         let (mut xid, mut ids, mut events, mut wakes) = (None, Vec::new(), Vec::new(), false);
+        // As the trigger reads the flag: as it is now, not as the transaction's snapshot has it.
+        let asked = |world: &World| world.postgres.facts.wake_until_s > world.postgres_ms() / 1_000;
         for _ in 0..self.dice.within(1..=4) {
             // An id is drawn before the transaction has an xid.
             let id = self.world.with(|world| world.postgres.draw_id());
@@ -95,7 +97,7 @@ impl Writer {
                 world.oracle.wrote(event, &stream, number.clone());
                 let entry = entry(world, id, event, &stream, number.map(|(key, _)| key));
                 world.postgres.insert(xid, entry);
-                wakes |= world.postgres.facts.wake_until_s > world.postgres_ms() / 1_000;
+                wakes |= asked(world);
             });
             ids.push(id);
             events.push(event);

@@ -180,7 +180,8 @@ impl World {
         let was = self.redis.held.streams.get(name).map_or(0, |stream| stream.last.n);
         let left = held.streams.get(name).map_or(0, |stream| stream.last.n);
         self.redis.held = held;
-        if left < was {
+        let marked = self.postgres.facts.streams.get(name).map_or(0, |log| log.dispatched());
+        if left < was.max(marked) {
             self.oracle.lost(now, &self.postgres.facts, name, left, !rolled_back);
         }
         if rolled_back {

@@ -1,0 +1,86 @@
+//! Builds with one thing broken, each caught by a seed and an invariant; `tests/mutants.md` says which.
+//!
+//! A mutant that survives is a hole in the oracle. Building and running all of them takes about half an hour,
+//! so that is a command, `make mutants`; what always runs here is that the table is up to date.
+
+mod build;
+mod table;
+
+use std::collections::BTreeMap;
+
+use self::build::{Caught, Tree};
+use self::table::{By, MUTANTS, Mutant};
+
+const PAGE: &str = "tests/mutants.md";
+const HEADER: &str = "\
+# Broken builds, and what catches them
+
+Each row is this program with one thing broken (`tests/mutants/table.rs` has the change), run against
+the simulation (`tests/simulation`) or the swarm (`tests/swarm`) until an invariant is broken. The
+seed repeats it. Written by `make mutants`; a test fails where a mutant is missing here.
+
+| what is broken | where | caught by | seed | invariant |
+|---|---|---|---|---|
+";
+
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Rows of the page as it is, by the name of the mutant.
+fn rows() -> BTreeMap<String, String> {
+    let page = std::fs::read_to_string(root().join(PAGE)).unwrap_or_default();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what "));
+    rows.map(|row| (row.split('|').nth(1).unwrap().trim().to_owned(), row.to_owned())).collect()
+}
+
+fn row(mutant: &Mutant, caught: &Caught) -> String {
+    let by = match mutant.by {
+        By::Simulation => "simulation",
+        By::Swarm => "swarm",
+    };
+    let Caught { seed, invariant, .. } = caught;
+    format!("| {} | `{}` | {by} | {seed} | {invariant} |", mutant.name, mutant.file)
+}
+
+fn write(rows: &BTreeMap<String, String>) {
+    let known = MUTANTS.iter().filter_map(|mutant| rows.get(mutant.name));
+    let page: String = known.map(|row| format!("{row}\n")).collect();
+    std::fs::write(root().join(PAGE), format!("{HEADER}{page}")).unwrap();
+}
+
+#[test]
+fn every_mutant_still_fits_the_source_and_was_caught() {
+    let rows = rows();
+    for mutant in MUTANTS {
+        let text = std::fs::read_to_string(root().join(mutant.file)).unwrap();
+        let found = text.matches(mutant.from).count();
+        assert_eq!(found, 1, "{:?} stands {found} times in {}", mutant.from, mutant.file);
+        assert!(rows.contains_key(mutant.name), "{:?} was not caught: make mutants", mutant.name);
+    }
+    assert_eq!(rows.len(), MUTANTS.len(), "{PAGE} has rows of mutants that are gone: make mutants");
+}
+
+/// Builds and runs all, or those whose names contain `OUTBOX_MUTANT`.
+#[test]
+#[ignore = "builds the program some thirty times: make mutants"]
+fn each_is_caught() {
+    let only = std::env::var("OUTBOX_MUTANT").unwrap_or_default();
+    let (tree, mut rows, mut survivors) = (Tree::new(root()), rows(), Vec::new());
+    rows.retain(|name, _| MUTANTS.iter().any(|mutant| mutant.name == name));
+    for mutant in MUTANTS.iter().filter(|mutant| mutant.name.contains(&only)) {
+        match tree.catch(mutant) {
+            Some(caught) => {
+                println!("{}: seed {}: {}", mutant.name, caught.seed, caught.sentence);
+                rows.insert(mutant.name.to_owned(), row(mutant, &caught));
+            }
+            None => {
+                println!("{}: SURVIVED", mutant.name);
+                rows.remove(mutant.name);
+                survivors.push(mutant.name);
+            }
+        }
+        write(&rows);
+    }
+    assert!(survivors.is_empty(), "holes in the oracle: {survivors:#?}");
+}

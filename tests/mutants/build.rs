@@ -1,0 +1,117 @@
+//! A copy of the source with one thing broken, built and run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::table::{By, Mutant};
+
+/// What the program is built from.
+const PARTS: [&str; 6] = ["src", "sql", "tests", "Cargo.toml", "Cargo.lock", "README.md"];
+/// How long a simulation may take to catch one, in seconds.
+const SECONDS: &str = "90";
+/// How many seeds the swarm may take.
+const SEEDS: &str = "24";
+
+/// What caught a mutant.
+#[derive(Debug)]
+pub(super) struct Caught {
+    pub(super) seed: String,
+    pub(super) invariant: String,
+    pub(super) sentence: String,
+}
+
+/// The copy.
+pub(super) struct Tree {
+    source: PathBuf,
+    copy: PathBuf,
+    target: PathBuf,
+}
+
+impl Tree {
+    pub(super) fn new(source: &Path) -> Self {
+        let folder = source.join("target/mutants");
+        Self { source: source.to_owned(), copy: folder.join("tree"), target: folder.join("build") }
+    }
+
+    /// Builds it and runs it until an invariant is broken; None if none is.
+    pub(super) fn catch(&self, mutant: &Mutant) -> Option<Caught> {
+        for part in PARTS {
+            renew(&self.source.join(part), &self.copy.join(part));
+        }
+        let text = std::fs::read_to_string(self.source.join(mutant.file)).unwrap();
+        assert_eq!(text.matches(mutant.from).count(), 1, "{}: {}", mutant.name, mutant.file);
+        let broken = text.replace(mutant.from, mutant.to);
+        std::fs::write(self.copy.join(mutant.file), broken).unwrap();
+        let built = self.cargo(mutant, &["--no-run"], &[]);
+        assert!(built.status.success(), "{} does not build:\n{}", mutant.name, said(&built));
+        let ran = match mutant.by {
+            By::Simulation => {
+                let limits =
+                    [("OUTBOX_SIMULATION_SEED", "1"), ("OUTBOX_SIMULATION_SECONDS", SECONDS)];
+                let test = "no_schedule_breaks_an_invariant";
+                self.cargo(mutant, &["--", test, "--nocapture"], &limits)
+            }
+            By::Swarm => {
+                let seeds = [("OUTBOX_SWARM_SEEDS", SEEDS)];
+                self.cargo(mutant, &["--", "swarm::seeds", "--ignored", "--nocapture"], &seeds)
+            }
+        };
+        if ran.status.success() {
+            return None;
+        }
+        let said = said(&ran);
+        let caught = read(&said);
+        assert!(caught.is_some(), "{} failed without an invariant:\n{said}", mutant.name);
+        caught
+    }
+
+    fn cargo(&self, mutant: &Mutant, words: &[&str], variables: &[(&str, &str)]) -> Output {
+        let target: &[&str] = match mutant.by {
+            By::Simulation => &["--lib"],
+            By::Swarm => &["--bins", "--test", "it"],
+        };
+        let mut command =
+            Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+        command.args(["test", "--features", "failpoints"]).args(target).args(words);
+        command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target);
+        command.env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
+        command.env_remove("OUTBOX_RELAY_BIN");
+        command.output().unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
+}
+
+/// The first `I<k> broken: …` that was said, and the seed.
+fn read(said: &str) -> Option<Caught> {
+    let sentence = said.lines().find_map(|line| {
+        let at = line.find(" broken: ")?;
+        let invariant = line[..at].rsplit(' ').next()?;
+        let number = invariant.strip_prefix('I')?;
+        number.parse::<u8>().ok().map(|_| (invariant.to_owned(), line[at + 1..].to_owned()))
+    });
+    let (invariant, sentence) = sentence?;
+    let seeds = said.lines().filter_map(|line| {
+        let seed = line.trim_start().strip_prefix("seed ")?;
+        Some(seed.split(|c: char| !c.is_ascii_digit()).next()?.to_owned())
+    });
+    Some(Caught { seed: seeds.last()?, invariant, sentence })
+}
+
+/// Copies what differs, so that only that is built again.
+fn renew(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            renew(&from.join(&name), &to.join(&name));
+        }
+        return;
+    }
+    let text = std::fs::read(from).unwrap();
+    if std::fs::read(to).ok().as_deref() != Some(&text) {
+        std::fs::write(to, text).unwrap();
+    }
+}
