@@ -245,6 +245,9 @@ async fn while_a_script_of_somebody_blocks_redis_it_keeps_its_lease() {
 async fn memory_that_comes_and_goes_leaves_no_hole_in_a_batch() {
     let world = World::new().await;
     let relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "7")]);
+    // With an identity in Redis first: one that is made later is told as a loss.
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
     let writers = Writers::start(&world, 4);
     for _ in 0..25 {
         world.redis::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;

@@ -60,7 +60,7 @@ impl Liar {
     async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (lies, told) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicUsize>::default());
+        let (lies, told) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (shared, counter, mut dice) = (lies.clone(), told.clone(), Dice::new());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -133,6 +133,9 @@ async fn a_redis_that_answers_nonsense_loses_and_doubles_nothing() {
     let more =
         [("OUTBOX_BATCH_ROWS", "20"), ("OUTBOX_CHECKPOINT", "100ms"), ("OUTBOX_AUDIT", "100ms")];
     let mut relay = Relay::start(world.folder.path(), "relay", &world.variables(&urls, &more));
+    // At its start it would believe that the Redis is somebody else's, and end.
+    relay.logged("leading with token").await;
+    liar.lies.store(true, Ordering::Relaxed);
     let mail = Workers::start(&world, "mail", &STREAMS).await;
     let writers = Writers::start(&world, 3);
     let begun = Instant::now();

@@ -56,13 +56,13 @@ fn read(settings: &[(String, Vec<u8>)]) -> Option<outbox_relay::error::Result<Se
 
 fn within(settings: &Settings) -> bool {
     let times = [
-        (settings.lease, 1_00Duration::ZERO, 600_00Duration::ZERO),
-        (settings.audit, 10Duration::ZERO, 600_00Duration::ZERO),
-        (settings.checkpoint, 10Duration::ZERO, 60_00Duration::ZERO),
-        (settings.retention, 1_00Duration::ZERO, Duration::from_secs(3_650 * 86_400)),
-        (settings.poll, 1Duration::ZERO, 1_00Duration::ZERO),
-        (settings.drain, Duration::ZERO, 600_00Duration::ZERO),
-        (settings.start, Duration::ZERO, 3_600_00Duration::ZERO),
+        (settings.lease, 1_000 * MS, 600_000 * MS),
+        (settings.audit, 100 * MS, 600_000 * MS),
+        (settings.checkpoint, 100 * MS, 60_000 * MS),
+        (settings.retention, 1_000 * MS, Duration::from_secs(3_650 * 86_400)),
+        (settings.poll, 10 * MS, 1_000 * MS),
+        (settings.drain, Duration::ZERO, 600_000 * MS),
+        (settings.start, Duration::ZERO, 3_600_000 * MS),
     ];
     times.iter().all(|(time, least, most)| time >= least && time <= most)
         && (1..=1_000_000_000).contains(&settings.limits.entries)

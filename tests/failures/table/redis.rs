@@ -2,8 +2,10 @@
 
 use super::{Failure, shown};
 
-const REMOVED: &str =
-    "groups::pending_entries_that_somebody_removed_are_told_and_hold_the_floor_until_the_group_lets_go";
+const REMOVED: &str = concat!(
+    "groups::pending_entries_that_somebody_removed_are_told",
+    "_and_hold_the_floor_until_the_group_lets_go"
+);
 
 pub(super) const FAILURES: &[Failure] = &[
     shown(

@@ -91,9 +91,7 @@ pub(super) const FAILURES: &[Failure] = &[
     shown(
         11,
         "the way to Redis swallows everything",
-        &[
-            "network::a_redis_that_vanishes_without_a_word_is_given_up_and_found_again",
-        ],
+        &["network::a_redis_that_vanishes_without_a_word_is_given_up_and_found_again"],
     ),
     shown(
         12,
