@@ -31,9 +31,9 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 failure: deps
-	$(CARGO) test --features failpoints --test it -- --exact $$(OUTBOX_FAILURE=$(N) \
-		$(CARGO) test --features failpoints --test it -- --exact --nocapture \
-		failures::tests_of_the_failure_that_is_asked_for | sed -n 's/^run //p')
+	@row=$$(grep '^| $(N) |' tests/failures.md) && echo "$$row" && \
+	names=$$(echo "$$row" | grep -o '`[a-z_0-9]*::[a-z_0-9:]*`' | tr -d '`') && test -n "$$names" && \
+	$(CARGO) test --features failpoints --test it -- --exact $$names
 
 # All doors at the same time, each for as long.
 fuzz: deps

@@ -69,14 +69,3 @@ fn the_page_for_people_is_that_of_the_table() {
         "tests/failures.md is old: UPDATE_GOLDEN=1 cargo test --test it failures"
     );
 }
-
-/// The names for `make failure`, one a line.
-#[test]
-fn tests_of_the_failure_that_is_asked_for() {
-    let Some(number) = std::env::var("OUTBOX_FAILURE").ok().map(|text| text.parse::<u32>()) else {
-        return;
-    };
-    let failure = failures().find(|failure| Ok(failure.number) == number).expect("1 to 60");
-    eprintln!("{}: {}. {}", failure.number, failure.what, failure.note);
-    failure.tests.iter().for_each(|test| println!("run {test}"));
-}
