@@ -1,6 +1,8 @@
 # make demo   installs what is missing, builds, and shows Redis being lost and filled again
 # make test   installs what is missing and passes the tests
 # make lint   formatting, lints and documentation, as CI checks them
+# make failure N=14     runs the tests of one failure of tests/failures.md
+# make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
 
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -9,7 +11,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test lint deps languages
+.PHONY: demo test lint deps languages failure fuzz
 
 demo: deps
 	$(CARGO) build --release
@@ -27,6 +29,16 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+failure: deps
+	@row=$$(grep '^| $(N) |' tests/failures.md) && echo "$$row" && \
+	names=$$(echo "$$row" | grep -o '`[a-z_0-9]*::[a-z_0-9:]*`' | tr -d '`') && test -n "$$names" && \
+	$(CARGO) test --features failpoints --test it -- --exact $$names
+
+# All doors at the same time, each for as long.
+fuzz: deps
+	OUTBOX_FUZZ_SECONDS=$$(($(or $(MINUTES),1) * 60)) \
+		$(CARGO) test --features failpoints --test it -- --nocapture fuzz::
 
 # Packages of the examples in README.md, below target; a language that is absent is named and skipped.
 languages:

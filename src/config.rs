@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::{Bounds, Settings};
 use crate::stream::{Limits, Server};
+use crate::text::shortened;
 
 /// Where Postgres is.
 #[derive(Args, Clone, Debug, Default)]
@@ -152,7 +153,9 @@ impl RedisArgs {
             && self.prefix.len() <= 128
         {
             true => Ok(()),
-            false => Err(format!("{:?} is not up to 128 printable ASCII characters", self.prefix)),
+            false => {
+                Err(format!("{} is not up to 128 printable ASCII characters", shown(&self.prefix)))
+            }
         };
         problems.keep("OUTBOX_PREFIX", prefix).and(server)
     }
@@ -252,6 +255,11 @@ fn one_of(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<
     }
 }
 
+/// A value that is wrong, as people are shown it.
+fn shown(value: &str) -> String {
+    format!("{:?}", shortened(value, 60))
+}
+
 /// A time like `250ms`, `5s`, `10m`, `2h`, `7d`.
 pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -261,8 +269,8 @@ pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Du
     });
     match found {
         Some(time) if time >= least && time <= most => Ok(time),
-        Some(_) => Err(format!("{text:?} is not between {least:?} and {most:?}")),
-        None => Err(format!("{text:?} is not a time like 250ms, 5s, 10m, 2h or 7d")),
+        Some(_) => Err(format!("{} is not between {least:?} and {most:?}", shown(text))),
+        None => Err(format!("{} is not a time like 250ms, 5s, 10m, 2h or 7d", shown(text))),
     }
 }
 
@@ -276,16 +284,17 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match found {
         Some(size) if size >= least && size <= most => Ok(size),
         Some(_) => {
-            Err(format!("{text:?} is not between {} KiB and {} MiB", least >> 10, most >> 20))
+            let (least, most) = (least >> 10, most >> 20);
+            Err(format!("{} is not between {least} KiB and {most} MiB", shown(text)))
         }
-        None => Err(format!("{text:?} is not a size like 64KiB or 4MiB")),
+        None => Err(format!("{} is not a size like 64KiB or 4MiB", shown(text))),
     }
 }
 
 fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count >= least && count <= most => Ok(count),
-        _ => Err(format!("{text:?} is not a number from {least} to {most}")),
+        _ => Err(format!("{} is not a number from {least} to {most}", shown(text))),
     }
 }
 
@@ -293,7 +302,8 @@ fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!(
-            "{text:?} is not an address with a port like 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464"
+            "{} is not an address with a port like 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464",
+            shown(text)
         )
     })
 }
@@ -303,7 +313,7 @@ fn ungrouped(text: &str) -> Result<bool, String> {
     match text {
         "trim" => Ok(true),
         "hold" => Ok(false),
-        _ => Err(format!("{text:?} is neither hold nor trim")),
+        _ => Err(format!("{} is neither hold nor trim", shown(text))),
     }
 }
 
@@ -311,7 +321,7 @@ fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(format!("{text:?} is neither on nor off")),
+        _ => Err(format!("{} is neither on nor off", shown(text))),
     }
 }
 

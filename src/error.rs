@@ -3,6 +3,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::text::line;
+
+/// Characters of an error about a server: enough for what servers say, and a line that can be read.
+const LONGEST: usize = 1_000;
+
 /// Result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -111,10 +116,20 @@ impl Error {
     }
 }
 
-/// The whole chain in one line, each cause after a colon.
+/// The whole chain in one line, each cause after a colon. What a server said is cut and escaped.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)?;
+        let chain = self.chain();
+        match self.target {
+            Some(_) => f.write_str(&line(&chain, LONGEST)),
+            None => f.write_str(&chain),
+        }
+    }
+}
+
+impl Error {
+    fn chain(&self) -> String {
+        let mut chain = self.context.clone();
         let mut shown = self.context.clone();
         let mut cause: Option<&(dyn StdError + 'static)> =
             self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
@@ -122,12 +137,13 @@ impl fmt::Display for Error {
             let text = error.to_string();
             // Some libraries repeat their source in their own text.
             if !shown.ends_with(&text) {
-                write!(f, ": {text}")?;
+                chain.push_str(": ");
+                chain.push_str(&text);
             }
             shown = text;
             cause = error.source();
         }
-        Ok(())
+        chain
     }
 }
 

@@ -67,6 +67,19 @@ pub fn shortened(name: &str, columns: usize) -> String {
     format!("{head}…{tail}")
 }
 
+/// Somebody else's words in one line, so that nobody can write into a log or a terminal with them: at most
+/// `most` characters, controls escaped.
+pub fn line(words: &str, most: usize) -> String {
+    let mut shown = words.trim().chars().flat_map(|char| match char {
+        '\n' | '\r' | '\t' => vec![' '],
+        _ if char.is_control() => char.escape_default().collect(),
+        _ => vec![char],
+    });
+    let mut text: String = shown.by_ref().take(most).collect();
+    text.extend(shown.next().map(|_| '…'));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +108,14 @@ mod tests {
         assert!(text.lines().count() > 2);
         assert!(text.lines().all(|line| line.len() <= COLUMNS && line.starts_with("    word")));
         assert_eq!(wrapped("", 2), "  ");
+    }
+
+    #[test]
+    fn words_of_others_stay_in_one_line() {
+        assert_eq!(line("  größer\r\nals ", 20), "größer  als");
+        assert_eq!(line("\u{1b}[2J", 20), "\\u{1b}[2J");
+        assert_eq!((line("abcdef", 3), line("abc", 3)), ("abc…".into(), "abc".into()));
+        assert_eq!(line("\u{1b}[2J", 3), "\\u{…");
     }
 
     #[test]

@@ -149,7 +149,7 @@ async fn a_transaction_left_open_holds_up_nobody_and_its_rows_come_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_rows_of_one_transaction_arrive_in_order_beside_others() {
     let world = World::new().await;
-    let _relay = world.relay("relay", &[]);
+    let relay = world.relay("relay", &[]);
     let (bulk, client) = (world.application().await, world.application().await);
     let sql = "insert into outbox.entry (stream, key, payload) \
                select 'bulk', 'k', jsonb_build_object('i', i) from generate_series(1, 100000) i";
@@ -162,6 +162,8 @@ async fn a_hundred_thousand_rows_of_one_transaction_arrive_in_order_beside_other
     arrived(&world, "small", 20).await;
     bulk.batch_execute("commit").await.unwrap();
     arrived(&world, "bulk", 100_000).await;
+    let most = relay.status_of_linux("VmHWM");
+    assert!(most < 64 * 1_024, "it took {most} KiB of memory");
     let entries = read_stream(&world, "bulk").await;
     for (i, entry) in (1..).zip(&entries) {
         assert_eq!(entry.field("payload"), Some(format!("{{\"i\": {i}}}").as_str()));

@@ -123,7 +123,10 @@ async fn a_leader_cut_off_from_postgres_is_replaced_and_stands_by_afterwards() {
     second.logged("standing by").await;
     writers.write_more(200).await;
     proxy.black_hole(true);
+    let cut_off = Instant::now();
     second.logged("leading with token").await;
+    // The lease of 2 s, a look each second, and slack for a slow machine.
+    assert!(cut_off.elapsed() < Duration::from_secs(6), "took {:?}", cut_off.elapsed());
     writers.write_more(200).await;
     proxy.black_hole(false);
     first.logged("standing by").await;

@@ -10,6 +10,7 @@ use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 use crate::support::command::{Ended, command, fails};
 use crate::support::contents;
 use crate::support::world::{World, connect};
+use crate::support::writers::Writers;
 
 fn bare() -> World {
     World::bare(PostgresOptions::default(), RedisOptions::default())
@@ -150,4 +151,19 @@ async fn who_may_not_create_a_schema_is_told_so() {
     let told = ["permission denied for database postgres", "owner"];
     fails(&["migrate"], &[("DATABASE_URL", &url)], 1, &told);
     assert_eq!(before, contents::of_postgres(&world.owner().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_again_under_load_disturbs_neither_writers_nor_the_relay() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "20")]);
+    let writers = Writers::start(&world, 3);
+    for _ in 0..5 {
+        writers.write_more(30).await;
+        migrate(&world, &["--app-role", "shop", "--relay-role", "relay"]);
+    }
+    writers.stop().await;
+    world.reconcile().await;
+    relay.lost_nothing();
+    assert!(!relay.log().contains("trying again in"), "no session ended:\n{}", relay.log());
 }

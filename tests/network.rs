@@ -237,3 +237,43 @@ async fn audits_of_a_far_away_redis_do_not_disturb_a_stream_that_is_in_step() {
     relay.lost_nothing();
     assert!(!relay.log().contains("is rebuilding"), "{}", relay.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_relay_died_before_it_heard_of_it_is_not_repeated() {
+    let world = World::new().await;
+    let proxy = before_redis(&world);
+    let mut dying = world.relay_through("dying", &proxy, &[SMALL, ("OUTBOX_AUDIT", "10s")]);
+    write_rows(&world, "before", 1).await;
+    world.settled().await;
+    proxy.swallow_replies(true);
+    write_rows(&world, "orders", 30).await;
+    eventually("an append without a reply", Duration::from_secs(30), || async {
+        world.redis::<u64>(&["XLEN", "orders"]).await > 0
+    })
+    .await;
+    dying.kill();
+    assert_eq!(world.dispatched("orders").await, 0, "nobody told the relay");
+    world.end_lease().await;
+    let relay = world.relay("successor", &[SMALL]);
+    world.reconcile().await;
+    relay.lost_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrow_link_that_wavers_is_filled() {
+    let world = World::new().await;
+    let proxy = before_redis(&world);
+    let more = [("OUTBOX_BATCH_ROWS", "50"), ("OUTBOX_AUDIT", "10m")];
+    let relay = world.relay_through("relay", &proxy, &more);
+    connected(&relay, 1).await;
+    proxy.set_delay(Duration::from_millis(100));
+    proxy.set_jitter(Duration::from_millis(50));
+    proxy.set_bandwidth(500_000);
+    write_rows(&world, "orders", 3_000).await;
+    let begun = Instant::now();
+    world.holds("orders", 3_000).await;
+    // 60 batches of a round trip of 200 ms and more each would take 12 s one by one.
+    assert!(begun.elapsed() < Duration::from_secs(7), "took {:?}", begun.elapsed());
+    world.reconcile().await;
+    relay.lost_nothing();
+}

@@ -1,5 +1,7 @@
 //! Commands for people: status, trace, pause, rebuild, adopt, and their JSON.
 
+mod restore;
+
 use std::time::Duration;
 
 use serde_json::Value;

@@ -1,12 +1,15 @@
 //! Postgres crashes, ends sessions, forgets commits that it promised nothing for, or is locked.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 
+use tokio_postgres::NoTls;
+
 use crate::support::eventually;
 use crate::support::journal::{Fate, Note};
-use crate::support::world::World;
+use crate::support::world::{APPLICATION, World};
 use crate::support::writers::{STREAMS, Writers, write_rows};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,4 +173,79 @@ async fn both_servers_go_down_later_and_it_waits_in_place() {
     world.redis.start_again().unwrap();
     world.reconcile().await;
     assert_eq!(relay.lost("orders"), [(1, 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_connection_it_waits_and_goes_on() {
+    let options = PostgresOptions::default().with("max_connections", "25");
+    let world = World::with(options, RedisOptions::default()).await;
+    let mut relay = world.relay("relay", &[]);
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
+    let crowd = RefCell::new(Vec::new());
+    let owner = world.owner().await;
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where application_name like 'outbox-relay%'";
+    eventually("the crowd has all connections", Duration::from_secs(30), || async {
+        owner.batch_execute(end).await.unwrap();
+        let url = world.postgres.url_of("postgres", APPLICATION);
+        while let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await {
+            crowd.borrow_mut().push((client, tokio::spawn(connection)));
+        }
+        let refused = ["remaining connection slots are reserved", "too many clients"];
+        refused.iter().any(|said| relay.log().contains(said))
+    })
+    .await;
+    drop(crowd);
+    write_rows(&world, "orders", 10).await;
+    world.reconcile().await;
+    relay.lost_nothing();
+    assert!(relay.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_its_statements_may_be_cancelled() {
+    let world = World::new().await;
+    let mut relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "20")]);
+    let writers = Writers::start(&world, 3);
+    let cancel = "select pg_cancel_backend(pid) from pg_stat_activity \
+                  where application_name like 'outbox-relay%' and state = 'active'";
+    for _ in 0..30 {
+        writers.write_more(10).await;
+        world.sql(cancel).await;
+    }
+    relay.logged("canceling statement").await;
+    writers.stop().await;
+    world.reconcile().await;
+    relay.lost_nothing();
+    assert!(relay.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_with_somebody_is_survived() {
+    // Below the relay's own bound for locks, so that the deadlock is found.
+    let options = PostgresOptions::default().with("deadlock_timeout", "1s");
+    let world = World::with(options, RedisOptions::default()).await;
+    let mut relay = world.relay("relay", &[("OUTBOX_LEASE", "60s")]);
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
+    let somebody = world.owner().await;
+    let begin =
+        "set deadlock_timeout = '60s'; begin; insert into outbox.stream (name) values ('new')";
+    somebody.batch_execute(begin).await.unwrap();
+    write_rows(&world, "new", 10).await;
+    eventually("a seal waits for the name", Duration::from_secs(30), || async {
+        let sql = "select count(*) from pg_stat_activity \
+                   where application_name = 'outbox-relay seal' and wait_event_type = 'Lock'";
+        world.owner().await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    // The seal holds the lease's row: each waits for the other, until the seal is given up.
+    let lease = "select from outbox.lease where ended_at is null for update";
+    somebody.batch_execute(lease).await.unwrap();
+    somebody.batch_execute("rollback").await.unwrap();
+    relay.logged("deadlock detected").await;
+    world.reconcile().await;
+    relay.lost_nothing();
+    assert!(relay.is_running());
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
+use crate::support::dice::Dice;
 use crate::support::eventually;
 use crate::support::journal::{Note, read_stream};
 use crate::support::workers::{Workers, make_group};
@@ -279,4 +280,32 @@ async fn one_stream_whose_group_is_behind_keeps_the_leaf_of_all() {
     let slow = Workers::join(&world, "mail", &["slow"]);
     slow.acknowledges_all(&world, "slow").await;
     assert_eq!(purge_at_once(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_killed_while_they_purge_leave_nothing_by_halves() {
+    let world = with_small_leaves().await;
+    make_group(&world, "orders", "mail").await;
+    let workers = Workers::join(&world, "mail", &["orders"]);
+    let (mut dice, more) = (Dice::new(), [("OUTBOX_RETENTION", "1s"), SHORT[1]]);
+    for _ in 0..2 {
+        let mut dying = world.relay("dying", &more);
+        dying.logged("leading with token").await;
+        write_rows(&world, "orders", 150).await;
+        dying.logged("purged about").await;
+        write_rows(&world, "orders", 150).await;
+        // The moment is what is random here; there is nothing to wait for.
+        tokio::time::sleep(Duration::from_millis(dice.below(1_200))).await;
+        dying.kill();
+        std::fs::remove_file(world.folder.path().join("dying.log")).unwrap();
+        world.end_lease().await;
+    }
+    let _relay = world.relay("successor", &more);
+    workers.acknowledges_all(&world, "orders").await;
+    world.becomes_empty("entry").await;
+    world.becomes_empty("batch").await;
+    write_rows(&world, "orders", 1).await;
+    world.holds("orders", 1).await;
+    assert_eq!(read_stream(&world, "orders").await[0].position().1, 601);
+    world.reconcile().await;
 }

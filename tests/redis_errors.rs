@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 
+use crate::support::command::SECRET;
+use crate::support::eventually;
 use crate::support::relay::Relay;
 use crate::support::world::World;
 use crate::support::writers::{Writers, write_rows};
@@ -206,4 +208,91 @@ async fn a_redis_that_evicts_streams_is_refused_at_start() {
     assert_eq!(relay.wait(Duration::from_secs(30)).code(), Some(1));
     let log = relay.log();
     assert!(log.contains("maxmemory-policy allkeys-lru") && log.contains("noeviction"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_script_of_somebody_blocks_redis_it_keeps_its_lease() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[("OUTBOX_LEASE", "1s")]);
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
+    let writers = Writers::start(&world, 2);
+    world.redis::<()>(&["CONFIG", "SET", "busy-reply-threshold", "50"]).await;
+    let mut connection = world.streams().await;
+    let blocking = tokio::spawn(async move {
+        let endless = redis::cmd("EVAL").arg("while true do end").arg(0).to_owned();
+        endless.exec_async(&mut connection).await
+    });
+    let mut other = world.streams().await;
+    eventually("Redis is busy", Duration::from_secs(30), || async {
+        let pinged = redis::cmd("PING").exec_async(&mut other.clone()).await;
+        pinged.is_err_and(|error| error.code() == Some("BUSY"))
+    })
+    .await;
+    writers.write_more(300).await;
+    // Longer than the lease holds without a heartbeat.
+    let begun = std::time::Instant::now();
+    let long = || async { begun.elapsed() > Duration::from_millis(1_500) };
+    eventually("the lease would have run out", Duration::from_secs(10), long).await;
+    redis::cmd("SCRIPT").arg("KILL").exec_async(&mut other).await.unwrap();
+    assert!(blocking.await.unwrap().is_err());
+    writers.stop().await;
+    world.reconcile().await;
+    relay.lost_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_comes_and_goes_leaves_no_hole_in_a_batch() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[("OUTBOX_BATCH_ROWS", "7")]);
+    // With an identity in Redis first: one that is made later is told as a loss.
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
+    let writers = Writers::start(&world, 4);
+    for _ in 0..25 {
+        world.redis::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        writers.write_more(10).await;
+        world.redis::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        writers.write_more(10).await;
+    }
+    writers.stop().await;
+    world.reconcile().await;
+    relay.lost_nothing();
+    assert!(relay.log().contains("is full"), "it never met it:\n{}", relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_changed_is_told_and_it_resumes_when_it_is_right_again() {
+    let world = World::new().await;
+    let user = ["ACL", "SETUSER", "relay", "on", "~*", "+@all"];
+    let old = format!(">{SECRET}");
+    world.redis::<()>(&[&user[..], &[&old]].concat()).await;
+    let place = format!("127.0.0.1:{}", world.redis.port());
+    let urls = (world.urls().0, format!("redis://relay:{SECRET}@{place}/"));
+    let mut relay = Relay::start(world.folder.path(), "relay", &world.variables(&urls, &[]));
+    write_rows(&world, "orders", 10).await;
+    world.settled().await;
+    world.redis::<()>(&[&user[..], &["resetpass", ">another"]].concat()).await;
+    world.redis::<u64>(&["CLIENT", "KILL", "USER", "relay"]).await;
+    write_rows(&world, "orders", 10).await;
+    relay.logged(&format!("Redis at {place} does not let us in")).await;
+    assert!(!relay.log().contains(SECRET), "{}", relay.log());
+    assert!(relay.is_running());
+    world.redis::<()>(&[&user[..], &[&old]].concat()).await;
+    world.reconcile().await;
+    relay.lost_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_replicas_that_redis_wants_rows_are_sealed_and_wait() {
+    let (world, relay) = running().await;
+    world.redis::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    write_rows(&world, "orders", 20).await;
+    let reason = world.becomes("orders", "full").await.unwrap();
+    assert!(reason.contains("NOREPLICAS"), "{reason}");
+    world.all_sealed().await;
+    assert_eq!(world.redis::<u64>(&["XLEN", "orders"]).await, 10);
+    world.redis::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    world.reconcile().await;
+    relay.lost_nothing();
 }

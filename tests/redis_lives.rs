@@ -38,8 +38,8 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_lags_is_promoted() {
+/// A Redis under load whose replica lags, and is then promoted in its place, behind the proxy between.
+async fn fails_over(hand_over: impl FnOnce(&Proxy, SocketAddr)) {
     let options = RedisOptions::default().with("repl-diskless-sync-delay", "0");
     let mut world = World::with(PostgresOptions::default(), options).await;
     let front = Proxy::start(address(world.redis.port()));
@@ -67,11 +67,24 @@ async fn a_replica_that_lags_is_promoted() {
     writers.write_more(300).await;
     std::mem::swap(&mut world.redis, &mut replica);
     world.redis::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-    front.retarget(address(world.redis.port()));
-    front.cut();
+    hand_over(&front, address(world.redis.port()));
     drop(replica);
     relay.logged("Redis went back to an older state").await;
     recovers(&world, writers, mail).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lags_is_promoted() {
+    fails_over(|front, promoted| {
+        front.retarget(promoted);
+        front.cut();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lags_is_promoted_behind_a_connection_that_stays_open() {
+    fails_over(|front, promoted| front.switch(promoted)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

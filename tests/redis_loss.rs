@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
+
 use crate::support::eventually;
 use crate::support::relay::Relay;
 use crate::support::world::World;
@@ -247,4 +249,25 @@ async fn where_nothing_is_lost_no_loss_is_reported() {
     world.reconcile().await;
     relay.lost_nothing();
     assert!(!relay.log().contains("rebuilding"), "{}", relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_append_only_file_is_lost_and_its_range_is_told() {
+    let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "always");
+    let mut world = World::with(PostgresOptions::default(), options).await;
+    let relay = world.relay("relay", &[]);
+    write_rows(&world, QUIET, 50).await;
+    world.settled().await;
+    let folder = world.redis.data_dir().join("appendonlydir");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let file = files.filter(|file| file.to_string_lossy().ends_with(".incr.aof")).max().unwrap();
+    let length = std::fs::metadata(&file).unwrap().len();
+    write_rows(&world, QUIET, 20).await;
+    world.settled().await;
+    world.redis.kill().unwrap();
+    std::fs::File::options().write(true).open(file).unwrap().set_len(length).unwrap();
+    world.redis.start_again().unwrap();
+    relay.logged(&format!("Redis lost entries 51 to 70 of stream {QUIET};")).await;
+    world.reconcile().await;
+    assert_eq!(relay.lost(QUIET), [(51, 70)]);
 }

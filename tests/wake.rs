@@ -190,3 +190,30 @@ async fn polling_alone_delivers_and_asks_for_nothing() {
     world.journal.write([note]);
     world.reconcile().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_frozen_in_its_sleep_fills_no_queue_and_fails_no_commit() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[]);
+    eventually("the relay asks", Duration::from_secs(30), || async { asks(&world).await }).await;
+    relay.signal(rustix::process::Signal::STOP);
+    let client = world.application().await;
+    eventually("the question runs out", Duration::from_secs(10), || async {
+        let note = Note::new("a");
+        note.insert(&client).await.unwrap();
+        world.journal.write([note]);
+        !asks(&world).await
+    })
+    .await;
+    let usage = "select pg_notification_queue_usage()";
+    let before: f64 = world.owner().await.query_one(usage, &[]).await.unwrap().get(0);
+    for _ in 0..500 {
+        let note = Note::new("a");
+        note.insert(&client).await.unwrap();
+        world.journal.write([note]);
+    }
+    let after: f64 = world.owner().await.query_one(usage, &[]).await.unwrap().get(0);
+    assert!(after <= before && after < 0.001, "the queue grew from {before} to {after}");
+    relay.signal(rustix::process::Signal::CONT);
+    world.reconcile().await;
+}

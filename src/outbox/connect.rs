@@ -60,7 +60,11 @@ impl Database {
         if config.get_user().is_none() {
             return Err(wrong("names no user"));
         }
-        let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        let has_at = |host: &Host| match host {
+            Host::Tcp(name) => name.contains('@'),
+            #[cfg(unix)]
+            Host::Unix(path) => path.as_os_str().as_encoded_bytes().contains(&b'@'),
+        };
         let database_has_at = config.get_dbname().is_some_and(|name| name.contains('@'));
         if config.get_hosts().iter().any(has_at) || database_has_at {
             return Err(wrong(

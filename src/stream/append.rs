@@ -8,8 +8,12 @@ use super::classify::{Class, classify};
 use super::connect::{REPLICA, Redis, code, in_words};
 use super::name;
 use crate::entry::Entry;
-use crate::error::{Kind, Result, Target};
+use crate::error::{Error, Kind, Result, Target};
 use crate::position::Position;
+use crate::text::line;
+
+/// Characters of what Redis says that become part of a state or an error.
+pub(super) const SAID: usize = 500;
 
 /// One conditional append: entries of one stream that follow `expected`.
 #[derive(Clone, Debug)]
@@ -127,34 +131,41 @@ pub(super) fn read(last: Position, reply: RedisResult<Value>) -> Result<Appended
         Ok(reply) => reply,
         Err(error) => {
             return match classify(code(&error)) {
-                Class::BackOff => Ok(Appended::Refused(error.to_string())),
+                Class::BackOff => Ok(Appended::Refused(line(&error.to_string(), SAID))),
                 _ => Err(in_words(error)),
             };
         }
     };
     let parts: Vec<Vec<u8>> = redis::from_redis_value(reply).map_err(|error| {
-        Target::Redis.error_by(Kind::Internal, "the append script answered oddly", error)
+        Target::Redis.error_by(Kind::Internal, "Redis answers the append script oddly", error)
     })?;
     let parts: Vec<String> = parts.iter().map(|part| name::text(part)).collect();
     let position = |text: &str| {
-        text.parse::<Position>().map_err(|error| Target::Redis.error(Kind::Internal, error))
+        text.parse::<Position>().map_err(|error| odd_position("the append script", &error))
     };
     let odd = || {
-        let context = format!("the append script answered {}", parts.join(" "));
+        let said = line(&parts.join(" "), SAID);
+        let context = format!("Redis answers the append script with {said:?}");
         Target::Redis.error(Kind::Internal, context)
     };
     match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["appended", at] if position(at)? == last => Ok(Appended::Done),
         ["elsewhere", at] => Ok(Appended::Elsewhere(position(at)?)),
-        ["type", kind] => Ok(Appended::WrongType(kind.to_owned())),
+        ["type", kind] => Ok(Appended::WrongType(line(kind, SAID))),
         ["refused", said] => refused(said.to_owned()),
         ["full", room, bound, group, groups] => Ok(Appended::Full(Full {
             room: room.parse().map_err(|_| odd())?,
-            bound: bound.to_owned(),
+            bound: line(bound, SAID),
             group: (groups != "0").then(|| group.to_owned()),
         })),
         _ => Err(odd()),
     }
+}
+
+/// An ID that is none, in an answer to `what`.
+pub(super) fn odd_position(what: &str, error: &str) -> Error {
+    Target::Redis
+        .error(Kind::Internal, format!("Redis answers {what} oddly: {}", line(error, SAID)))
 }
 
 /// What the first write of a script was refused with: `OOM command not allowed …`, in Redis before 7
@@ -164,7 +175,7 @@ pub(super) fn refused(said: String) -> Result<Appended> {
     let mut words = said.split_whitespace().map(|word| word.trim_start_matches('-'));
     let code = words.find(is_code).unwrap_or_default();
     match classify(code) {
-        Class::BackOff => Ok(Appended::Refused(said)),
+        Class::BackOff => Ok(Appended::Refused(line(&said, SAID))),
         Class::Operator => {
             Err(Target::Redis.error(Kind::Refused, format!("Redis refuses an append: {said}")))
         }

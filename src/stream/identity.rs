@@ -108,13 +108,16 @@ impl Redis {
                 command.arg(1).arg(self.key(IDENTITY)).arg(&owner.id).arg(by);
             })
             .await?;
-        let odd = || Target::Redis.error(Kind::Internal, "the canary script answered oddly");
+        let odd = || Target::Redis.error(Kind::Internal, "Redis answers the canary script oddly");
         let reply = replies.into_iter().next().ok_or_else(odd)?.map_err(in_words)?;
         let (nonce, count): (String, i64) = redis::from_redis_value(reply).map_err(|_| odd())?;
         match u64::try_from(count) {
             Ok(count) => Ok((!nonce.is_empty()).then_some(Canary { nonce, count })),
             Err(_) => refused(nonce).and_then(|answer| match answer {
-                Appended::Refused(said) => Err(Target::Redis.error(Kind::Busy, said)),
+                Appended::Refused(said) => {
+                    let context = format!("Redis cannot do this now: {said}");
+                    Err(Target::Redis.error(Kind::Busy, context))
+                }
                 _ => Err(odd()),
             }),
         }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use redis::Value;
 
+use super::append::{SAID, odd_position};
 use super::connect::{Redis, in_words};
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
+use crate::text::line;
 
 /// Streams asked in one pipeline: keeps both ends from buffering much.
 const CHUNK: usize = 500;
@@ -45,13 +47,13 @@ impl Redis {
 
 fn read(reply: Value) -> Result<Place> {
     let (kind, last): (String, String) = redis::from_redis_value(reply).map_err(|error| {
-        Target::Redis.error_by(Kind::Internal, "the position script answered oddly", error)
+        Target::Redis.error_by(Kind::Internal, "Redis answers the position script oddly", error)
     })?;
     match kind.as_str() {
         "none" => Ok(Place::Missing),
         "stream" => {
-            last.parse().map(Place::At).map_err(|error| Target::Redis.error(Kind::Internal, error))
+            last.parse().map(Place::At).map_err(|e: String| odd_position("the position script", &e))
         }
-        _ => Ok(Place::WrongType(kind)),
+        _ => Ok(Place::WrongType(line(&kind, SAID))),
     }
 }

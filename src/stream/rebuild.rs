@@ -80,7 +80,7 @@ impl Redis {
                 command.arg(&foreign).arg(old.ours.to_string()).arg(PENDING);
             })
             .await?;
-        let odd = || Target::Redis.error(Kind::Internal, "the rebuild script answered oddly");
+        let odd = || Target::Redis.error(Kind::Internal, "Redis answers the rebuild script oddly");
         let reply = replies.into_iter().next().ok_or_else(odd)?.map_err(in_words)?;
         let parts: Vec<String> = redis::from_redis_value(reply).map_err(|_| odd())?;
         match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -2,12 +2,13 @@
 
 use redis::{Value, from_redis_value};
 
-use super::append::{Appended, refused};
+use super::append::{Appended, SAID, refused};
 use super::connect::{Redis, in_words};
 use super::name;
 use crate::error::{Error, Kind, Result, Target};
 use crate::group::Group;
 use crate::position::Position;
+use crate::text::line;
 
 /// What came of putting groups where they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,15 +63,16 @@ impl Redis {
         let parts: Vec<String> = from_redis_value(Value::Array(parts)).map_err(|_| odd())?;
         match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["restored", _, changed] => {
-                let gone: Vec<Vec<u8>> =
-                    gone.map_or(Ok(Vec::new()), from_redis_value).map_err(|_| odd())?;
+                // Nothing in place of the list is not "none": groups would be left out.
+                let Some(gone @ Value::Array(_)) = gone else { return Err(odd()) };
+                let gone: Vec<Vec<u8>> = from_redis_value(gone).map_err(|_| odd())?;
                 let gone = gone.iter().map(|name| name::text(name)).collect();
                 Ok(Restored::Done { changed: changed.parse().map_err(|_| odd())?, gone })
             }
             ["elsewhere", last] => {
                 Ok(Restored::Not(Appended::Elsewhere(last.parse().map_err(|_| odd())?)))
             }
-            ["type", kind] => Ok(Restored::Not(Appended::WrongType(kind.to_owned()))),
+            ["type", kind] => Ok(Restored::Not(Appended::WrongType(line(kind, SAID)))),
             ["refused", said] => refused(said.to_owned()).map(Restored::Not),
             _ => Err(odd()),
         }
@@ -109,7 +111,7 @@ impl Redis {
                 ["elsewhere", last] => {
                     return Ok(Appended::Elsewhere(last.parse().map_err(|_| odd())?));
                 }
-                ["type", kind] => return Ok(Appended::WrongType(kind.to_owned())),
+                ["type", kind] => return Ok(Appended::WrongType(line(kind, SAID))),
                 ["refused", said] => return refused(said.to_owned()),
                 _ => return Err(odd()),
             }
@@ -119,5 +121,5 @@ impl Redis {
 }
 
 fn odd() -> Error {
-    Target::Redis.error(Kind::Internal, "a script that puts groups back answered oddly")
+    Target::Redis.error(Kind::Internal, "Redis answers a script that puts groups back oddly")
 }

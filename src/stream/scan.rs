@@ -2,9 +2,11 @@
 
 use redis::{Value, cmd};
 
+use super::append::{SAID, odd_position};
 use super::connect::Redis;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
+use crate::text::line;
 
 /// An entry as Redis has it: whoever made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +52,25 @@ impl Redis {
         let mut command = cmd("XREVRANGE");
         command.arg(self.key(stream)).arg(format!("({before}")).arg("-").arg("COUNT").arg(1);
         let entries: Vec<(String, Vec<Value>)> = self.command(&command).await?;
-        let odd = |error: String| Target::Redis.error(Kind::Internal, error);
+        let odd = |error: String| odd_position("XREVRANGE", &error);
         entries.first().map(|(id, _)| id.parse().map_err(odd)).transpose()
     }
 }
 
 fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {
-    let odd = |error: String| Target::Redis.error(Kind::Internal, error);
+    let odd = |other: &Value| {
+        let other = line(&format!("{other:?}"), SAID);
+        let context = format!("an entry in Redis has a field that is no text: {other}");
+        Target::Redis.error(Kind::Internal, context)
+    };
     let mut texts = fields.into_iter().map(|value| match value {
         Value::BulkString(bytes) => Ok(bytes),
-        other => Err(odd(format!("a stream entry has a field that is no text: {other:?}"))),
+        other => Err(odd(&other)),
     });
     let mut pairs = Vec::new();
     while let Some(name) = texts.next() {
         pairs.push((name?, texts.next().unwrap_or_else(|| Ok(Vec::new()))?));
     }
-    Ok(StreamEntry { position: id.parse().map_err(odd)?, fields: pairs })
+    let position = id.parse().map_err(|error: String| odd_position("XRANGE", &error))?;
+    Ok(StreamEntry { position, fields: pairs })
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue, Value};
 
+use super::append::SAID;
 use super::connect::{Redis, in_words};
 use super::name;
 use super::positions::Place;
 use crate::error::{Error, Kind, Result, Target};
 use crate::group::{Group, Pending};
 use crate::position::Position;
+use crate::text::line;
 
 /// Streams asked in one pipeline: keeps both ends from buffering much.
 const CHUNK: usize = 100;
@@ -102,7 +104,7 @@ impl Redis {
 }
 
 fn odd() -> Error {
-    Target::Redis.error(Kind::Internal, "a script that looks at groups answered oddly")
+    Target::Redis.error(Kind::Internal, "Redis answers a script that looks at groups oddly")
 }
 
 fn read(reply: Value) -> Result<View> {
@@ -111,7 +113,7 @@ fn read(reply: Value) -> Result<View> {
     let place = match kind.as_str() {
         "none" => Place::Missing,
         "stream" => Place::At(position(parts.get(1))?.ok_or_else(odd)?),
-        _ => Place::WrongType(kind),
+        _ => Place::WrongType(line(&kind, SAID)),
     };
     if !matches!(place, Place::At(_)) {
         let (first, removed, groups) = (None, None, Vec::new());
@@ -160,7 +162,11 @@ fn read_pending(reply: Value) -> Result<Pending> {
 }
 
 fn list(value: Value) -> Result<Vec<Value>> {
-    Vec::<Value>::from_redis_value(value).map_err(|_| odd())
+    match value {
+        Value::Array(values) => Ok(values),
+        // Nothing in place of a list is no empty list: groups would be forgotten.
+        _ => Err(odd()),
+    }
 }
 
 fn text(value: Option<&Value>) -> Result<String> {

@@ -3,6 +3,8 @@
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use crate::text::{line, shortened};
+
 /// How to log.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
@@ -36,16 +38,22 @@ pub fn begin(args: &LogArgs) -> Result<(), Vec<String>> {
     let filter = EnvFilter::builder().parse(&args.filter);
     let mut problems = Vec::new();
     if let Err(error) = &filter {
-        problems.push(format!("OUTBOX_LOG: {:?} is not a filter: {error}", args.filter));
+        let (given, why) = (shortened(&args.filter, 60), line(&error.to_string(), 200));
+        problems.push(format!("OUTBOX_LOG: {given:?} is not a filter: {why}"));
     }
     if !matches!(args.format.as_str(), "text" | "json") {
-        problems.push(format!("OUTBOX_LOG_FORMAT: {:?} is neither text nor json", args.format));
+        let given = shortened(&args.format, 60);
+        problems.push(format!("OUTBOX_LOG_FORMAT: {given:?} is neither text nor json"));
     }
     let filter = match filter {
         Ok(filter) if problems.is_empty() => filter,
         _ => return Err(problems),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would complain on the same standard error, and panic where that has no room either.
+        .log_internal_errors(false);
     let begun = match args.format.as_str() {
         "text" => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());

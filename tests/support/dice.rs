@@ -12,6 +12,11 @@ impl Dice {
         Self(seed)
     }
 
+    /// The same numbers each time.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Dice of its own for somebody else.
     pub(crate) fn split(&mut self) -> Self {
         Self(self.next())

@@ -7,6 +7,7 @@ pub(crate) mod journal;
 pub(crate) mod pooler;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod standby;
 pub(crate) mod status;
 pub(crate) mod transcript;
 pub(crate) mod workers;

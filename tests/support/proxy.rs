@@ -82,6 +82,23 @@ impl Proxy {
         self.shared.faults().delay = delay;
     }
 
+    /// Delivers what is read from now on up to this much later still, each chunk by chance.
+    pub(crate) fn set_jitter(&self, most: Duration) {
+        self.shared.faults().jitter = most;
+    }
+
+    /// Carries so many bytes per second on each connection, each way; 0 ends it.
+    pub(crate) fn set_bandwidth(&self, bytes_per_second: u64) {
+        self.shared.faults().bandwidth = bytes_per_second;
+    }
+
+    /// Carries on with another server, behind the backs of the clients: their connections stay open.
+    /// What the old server was asked and had not answered is lost.
+    pub(crate) fn switch(&self, upstream: SocketAddr) {
+        self.retarget(upstream);
+        self.shared.switch();
+    }
+
     /// Keeps requests read from now on, on all connections, and delivers them `late` after they
     /// were read, even if the client has closed its side meanwhile. Replies pass.
     ///

@@ -26,6 +26,11 @@ impl Relay {
     pub(crate) fn start(folder: &Path, name: &str, variables: &[(&str, &str)]) -> Self {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
+        Self::start_telling(file, log, variables)
+    }
+
+    /// As [`Relay::start`], with its log written to `stderr`; `log` is where it is read.
+    pub(crate) fn start_telling(stderr: File, log: PathBuf, variables: &[(&str, &str)]) -> Self {
         let child = Command::new(program())
             .arg("run")
             .env_clear()
@@ -34,7 +39,7 @@ impl Relay {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(file)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self { child, log }
@@ -72,6 +77,20 @@ impl Relay {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// A number that Linux keeps of the process, like `VmHWM` (KiB).
+    pub(crate) fn status_of_linux(&self, name: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Sets a limit of the running process, like `--nofile=20:`.
+    pub(crate) fn limit(&self, limit: &str) {
+        let pid = self.child.id().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, limit]).status().unwrap();
+        assert!(set.success(), "prlimit {limit}");
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

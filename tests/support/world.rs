@@ -42,14 +42,19 @@ impl World {
     }
 
     /// Both servers and nothing in them.
-    pub(crate) fn bare(mut postgres: PostgresOptions, redis: RedisOptions) -> Self {
-        postgres.template = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres"));
+    pub(crate) fn bare(postgres: PostgresOptions, redis: RedisOptions) -> Self {
         Self {
-            postgres: Postgres::start(postgres).unwrap(),
+            postgres: Self::postgres(postgres),
             redis: Redis::start(redis).unwrap(),
             journal: Arc::default(),
             folder: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// A private Postgres, copied from one that all tests share.
+    pub(crate) fn postgres(mut options: PostgresOptions) -> Postgres {
+        options.template = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres"));
+        Postgres::start(options).unwrap()
     }
 
     /// A connection as the owner of everything.

@@ -72,22 +72,27 @@ impl Connection {
 
     /// Ends when the server has closed its side: neither Redis nor PostgreSQL does so by halves.
     async fn carry(&self, client: &mut TcpStream, server: &mut Option<TcpStream>) {
-        self.shared.out_of_the_black_hole().await;
-        let upstream = self.shared.faults().upstream;
-        let Ok(stream) = TcpStream::connect(upstream).await else {
-            return;
-        };
-        let server = server.insert(stream);
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.split();
-        let (from_server, to_server) = server.split();
-        let requests = async {
-            self.pipe(Direction::ToServer, from_client, to_server).await;
-            pending::<()>().await;
-        };
-        tokio::select! {
-            () = requests => {}
-            () = self.pipe(Direction::ToClient, from_server, to_client) => {}
+        let mut is_over = false;
+        while !is_over {
+            self.shared.out_of_the_black_hole().await;
+            let mut switches = self.shared.switches();
+            let upstream = self.shared.faults().upstream;
+            let Ok(stream) = TcpStream::connect(upstream).await else {
+                return;
+            };
+            let server = server.insert(stream);
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (from_client, to_client) = client.split();
+            let (from_server, to_server) = server.split();
+            let requests = async {
+                self.pipe(Direction::ToServer, from_client, to_server).await;
+                pending::<()>().await;
+            };
+            is_over = tokio::select! {
+                () = requests => true,
+                () = self.pipe(Direction::ToClient, from_server, to_client) => true,
+                _ = switches.changed() => false,
+            };
         }
     }
 
@@ -106,6 +111,7 @@ impl Connection {
             self.shared.out_of_the_black_hole().await;
             bytes.truncate(count);
             due = due.max(Instant::now() + self.shared.lateness(direction, self.number));
+            due += self.shared.carriage(count);
             let swallow = direction == Direction::ToClient && self.shared.faults().swallow;
             if swallow && count > 0 {
                 continue;

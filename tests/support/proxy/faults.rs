@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Direction;
+use crate::support::dice::Dice;
 
 /// What a proxy and its tasks share.
 pub(super) struct Shared {
     faults: Mutex<Faults>,
     cuts: watch::Sender<()>,
+    switches: watch::Sender<()>,
     black_hole: watch::Sender<bool>,
     open: AtomicUsize,
 }
@@ -22,6 +24,9 @@ pub(super) struct Faults {
     pub(super) upstream: SocketAddr,
     pub(super) accepted: u64,
     pub(super) delay: Duration,
+    pub(super) jitter: Duration,
+    pub(super) bandwidth: u64,
+    pub(super) dice: Dice,
     pub(super) hold: Option<Hold>,
     pub(super) swallow: bool,
     pub(super) refuse: bool,
@@ -35,12 +40,24 @@ pub(super) struct Hold {
     pub(super) last: u64,
 }
 
+impl Faults {
+    fn wavering(&mut self) -> Duration {
+        match self.jitter.as_micros() as u64 {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(self.dice.below(most)),
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(upstream: SocketAddr) -> Self {
         let faults = Faults {
             upstream,
             accepted: 0,
             delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            bandwidth: 0,
+            dice: Dice::of(1),
             hold: None,
             swallow: false,
             refuse: false,
@@ -49,6 +66,7 @@ impl Shared {
         Self {
             faults: Mutex::new(faults),
             cuts: watch::Sender::new(()),
+            switches: watch::Sender::new(()),
             black_hole: watch::Sender::new(false),
             open: AtomicUsize::new(0),
         }
@@ -65,6 +83,15 @@ impl Shared {
     /// Tells of the cuts after this call.
     pub(super) fn cuts(&self) -> watch::Receiver<()> {
         self.cuts.subscribe()
+    }
+
+    pub(super) fn switch(&self) {
+        self.switches.send_replace(());
+    }
+
+    /// Tells of the changes of the server after this call.
+    pub(super) fn switches(&self) -> watch::Receiver<()> {
+        self.switches.subscribe()
     }
 
     pub(super) fn open(&self) -> usize {
@@ -99,11 +126,20 @@ impl Shared {
     }
 
     pub(super) fn lateness(&self, direction: Direction, connection: u64) -> Duration {
-        let faults = self.faults();
+        let mut faults = self.faults();
+        let late = faults.delay + faults.wavering();
         let hold = faults.hold.as_ref().filter(|hold| connection <= hold.last);
         match (direction, hold) {
-            (Direction::ToServer, Some(hold)) => faults.delay + hold.late,
-            _ => faults.delay,
+            (Direction::ToServer, Some(hold)) => late + hold.late,
+            _ => late,
+        }
+    }
+
+    /// How long it takes to carry `bytes`.
+    pub(super) fn carriage(&self, bytes: usize) -> Duration {
+        match self.faults().bandwidth {
+            0 => Duration::ZERO,
+            rate => Duration::from_micros(bytes as u64 * 1_000_000 / rate),
         }
     }
 

@@ -144,6 +144,33 @@ async fn a_delay_counts_each_way() {
 }
 
 #[tokio::test]
+async fn a_narrow_link_takes_its_time_and_jitter_keeps_the_order() {
+    let echo = Echo::start().await;
+    let proxy = Proxy::start(echo.address);
+    let mut client = connect(&proxy).await;
+    proxy.set_jitter(Duration::from_millis(5));
+    proxy.set_bandwidth(10_000);
+    let (text, begun) = ("0123456789".repeat(100), Instant::now());
+    assert_eq!(ask(&mut client, &text).await, text);
+    // 1,000 bytes each way.
+    assert!(begun.elapsed() > Duration::from_millis(190), "took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_switch_changes_the_server_and_keeps_the_client() {
+    let (mut first, mut second) = (Echo::start().await, Echo::start().await);
+    let proxy = Proxy::start(first.address);
+    let mut client = connect(&proxy).await;
+    assert_eq!(ask(&mut client, "one").await, "one");
+    proxy.switch(second.address);
+    assert_eq!(first.request().await, b"one");
+    assert_eq!(first.request().await, b"", "its connection has ended");
+    assert_eq!(ask(&mut client, "two").await, "two");
+    assert_eq!(second.request().await, b"two");
+    assert_eq!(proxy.accepted(), 1);
+}
+
+#[tokio::test]
 async fn a_held_request_arrives_late_though_its_client_has_gone_and_returned() {
     let mut echo = Echo::start().await;
     let proxy = Proxy::start(echo.address);
