@@ -2,6 +2,8 @@
 # make test   installs what is missing and passes the tests
 # make lint   formatting, lints and documentation, as CI checks them
 # make failure N=14     runs the tests of one failure of tests/failures.md
+# make simulate MINUTES=5   runs the relay in simulated time, schedule after schedule
+# make mutants          builds it with one thing broken, again and again, and sees each caught
 # make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
 
 CARGO ?= cargo
@@ -11,7 +13,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test lint deps languages failure fuzz
+.PHONY: demo test lint deps languages failure simulate mutants fuzz
 
 demo: deps
 	$(CARGO) build --release
@@ -34,6 +36,14 @@ failure: deps
 	@row=$$(grep '^| $(N) |' tests/failures.md) && echo "$$row" && \
 	names=$$(echo "$$row" | grep -o '`[a-z_0-9]*::[a-z_0-9:]*`' | tr -d '`') && test -n "$$names" && \
 	$(CARGO) test --features failpoints --test it -- --exact $$names
+
+simulate:
+	OUTBOX_SIMULATION_SECONDS=$$(($(or $(MINUTES),1) * 60)) \
+		$(CARGO) test --release --lib -- --nocapture simulation::no_schedule
+
+# Half an hour; MUTANT=… runs those whose names contain it.
+mutants: deps
+	OUTBOX_MUTANT="$(MUTANT)" $(CARGO) test --features failpoints --test it -- --ignored --nocapture mutants::
 
 # All doors at the same time, each for as long.
 fuzz: deps

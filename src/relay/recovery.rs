@@ -29,7 +29,8 @@ impl Appender {
     // ---- looking where a stream is, and deciding ----
 
     pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) {
-        if fresh && !found.is_empty() {
+        // One that was never given anything has lost nothing.
+        if fresh && self.streams.values().any(|progress| progress.delivered() > 0) {
             report::identity_lost();
             self.work.empty(self.streams.keys().cloned().collect());
         }
@@ -99,6 +100,9 @@ impl Appender {
 
     /// Redis has lost its identity: all streams are looked at, and what is lost went with it.
     pub(super) fn emptied(&mut self) {
+        if std::mem::take(&mut self.work.nameless) {
+            return;
+        }
         report::identity_lost();
         self.work.empty(self.streams.keys().cloned().collect());
         self.distrust(None);

@@ -42,8 +42,8 @@ pub(super) struct Ready {
     lease: Box<dyn Lease>,
     redis: Arc<dyn Redis>,
     owner: Owner,
-    /// Redis had no identity: it is new, or lost everything.
-    fresh: bool,
+    /// What came of claiming Redis; None if it had no memory for an identity: an audit makes it later.
+    claim: Option<Claim>,
 }
 
 /// Reaches both servers and makes sure that they are the right ones.
@@ -52,13 +52,13 @@ pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str
     let redis = servers.redis.connect().await?;
     redis.refuse_eviction().await?;
     let owner = owner(&identity);
-    let fresh = claim(&*redis, &owner).await?;
+    let claim = claim(&*redis, &owner).await?;
     info!(
         "connected to Postgres at {} and Redis at {}",
         servers.postgres.name(),
         servers.redis.name()
     );
-    Ok(Ready { lease, redis, owner, fresh })
+    Ok(Ready { lease, redis, owner, claim })
 }
 
 /// Whose the Redis must be.
@@ -70,12 +70,11 @@ pub(super) fn owner(identity: &Identity) -> Owner {
     }
 }
 
-/// Makes sure that this Redis is ours; true if it had no identity.
-async fn claim(redis: &dyn Redis, owner: &Owner) -> Result<bool> {
+/// Makes sure that this Redis is ours; None if it has no identity, and no memory for one.
+async fn claim(redis: &dyn Redis, owner: &Owner) -> Result<Option<Claim>> {
     match redis.claim(owner).await {
-        // No memory for an identity: an audit makes it later.
-        Err(busy) if busy.kind() == Kind::Busy => Ok(true),
-        claim => Ok(claim? == Claim::Fresh),
+        Err(busy) if busy.kind() == Kind::Busy => Ok(None),
+        claim => claim.map(Some),
     }
 }
 
@@ -105,7 +104,7 @@ async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Resu
         if let Some(term) = ready.lease.take().await? {
             if waited {
                 // What was true when it connected may be hours old.
-                ready.fresh = claim(&*ready.redis, &ready.owner).await?;
+                ready.claim = claim(&*ready.redis, &ready.owner).await?;
             }
             return Ok(Some(term));
         }
@@ -192,14 +191,14 @@ async fn carry(
         clock,
         health: health.clone(),
         metrics: metrics.clone(),
-        work: Work::default(),
+        work: Work { nameless: ready.claim.is_none(), ..Work::default() },
     };
     let house = postgres.house(settings.retention).await?;
 
     let stages: [BoxFuture<'_, Result<()>>; 3] = [
         Box::pin(reader.run(stop.clone())),
         Box::pin(sealer.run()),
-        Box::pin(appender.run(start.places, ready.fresh)),
+        Box::pin(appender.run(start.places, ready.claim != Some(Claim::Ours))),
     ];
     tokio::select! {
         biased;

@@ -85,6 +85,8 @@ pub(super) struct Work {
     pub(super) emptied: Option<(Instant, BTreeSet<Arc<str>>)>,
     /// That everything was lost has been counted.
     pub(super) all_told: bool,
+    /// Redis had no memory for an identity yet: that it has none is no loss.
+    pub(super) nameless: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: BTreeMap<Arc<str>, Refused>,
     /// Groups that are to get back what they had not acknowledged.

@@ -9,6 +9,15 @@ pub(super) enum By {
     Swarm,
 }
 
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Simulation => "simulation",
+            Self::Swarm => "swarm",
+        })
+    }
+}
+
 /// One broken build.
 pub(super) struct Mutant {
     /// What is wrong with it.
