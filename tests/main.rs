@@ -29,5 +29,6 @@ mod redis_lives;
 mod redis_loss;
 mod replay;
 mod support;
+mod swarm;
 mod tidy;
 mod wake;

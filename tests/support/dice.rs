@@ -12,6 +12,11 @@ impl Dice {
         Self(seed)
     }
 
+    /// Dice that fall as this seed says.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Dice of its own for somebody else.
     pub(crate) fn split(&mut self) -> Self {
         Self(self.next())
