@@ -1,5 +1,6 @@
 # make demo   installs what is missing, builds, and shows Redis being lost and filled again
 # make test   installs what is missing and passes the tests
+# make swarm  faults in seeded schedules on real servers, for MINUTES=…, or of one SEED=… or SCHEDULE=file
 # make lint   formatting, lints and documentation, as CI checks them
 
 CARGO ?= cargo
@@ -9,7 +10,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test lint deps languages
+.PHONY: demo test swarm lint deps languages
 
 demo: deps
 	$(CARGO) build --release
@@ -22,6 +23,14 @@ test: deps languages
 	$(CARGO) build --release
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
 		$(CARGO) test --features failpoints --test it -- random demo::
+
+# Random kills run against the release build; what came of it is below target, as JSON.
+swarm: deps
+	$(CARGO) build --release
+	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay OUTBOX_SWARM_MINUTES=$(MINUTES) \
+		OUTBOX_SWARM_SEED=$(SEED) OUTBOX_SWARM_SCHEDULE=$(SCHEDULE) OUTBOX_SWARM_SHRINK=$(SHRINK) \
+		$(CARGO) test --features failpoints --test it -- --ignored --nocapture \
+		swarm::$(if $(SEED)$(SCHEDULE),one,for_long)
 
 lint:
 	$(CARGO) fmt --check

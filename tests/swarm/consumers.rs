@@ -84,11 +84,6 @@ impl Consumers {
         self.room.deeds.lock().unwrap().clone()
     }
 
-    /// Whether a group was given every number of a stream up to `last`.
-    pub(crate) fn was_given_all(&self, group: &str, stream: &str, last: u64) -> bool {
-        self.missing(group, stream, last).is_none()
-    }
-
     /// The first number up to `last` that a group was not given.
     pub(crate) fn missing(&self, group: &str, stream: &str, last: u64) -> Option<u64> {
         let deeds = self.room.deeds.lock().unwrap();

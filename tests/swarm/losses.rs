@@ -119,9 +119,10 @@ fn unexplained(told: &Told, losses: &[Loss], sayings: &Sayings, late: bool) -> O
     let (stream, first, last) = (&told.stream, told.first, told.last);
     let before = |loss: &&Loss| loss.stream == *stream && loss.began <= told.at;
     let mine: Vec<&Loss> = losses.iter().filter(before).collect();
-    let fits = |loss: &&&Loss| loss.had >= last && loss.has < first;
     let said = format!("a relay said that stream {stream} lost entries {first} to {last}");
-    if !mine.iter().any(|loss| fits(&loss)) {
+    // Several may have come to pass before anybody looked.
+    let fits = mine.iter().any(|loss| loss.had >= last) && mine.iter().any(|loss| loss.has < first);
+    if !fits {
         let were: Vec<_> = mine.iter().map(|l| format!("{}: {} to {}", l.kind, l.has + 1, l.had)).collect();
         return Some(format!("{said}, and what was lost is {were:?}"));
     }
@@ -148,7 +149,9 @@ fn unexplained(told: &Told, losses: &[Loss], sayings: &Sayings, late: bool) -> O
 /// A loss that nobody has told of, although it was known what Redis had.
 fn untold(loss: &Loss, losses: &[Loss], sayings: &Sayings) -> Option<String> {
     let known = loss.known.as_ref()?;
-    if known.marked <= loss.has.max(loss.floor) {
+    let earlier = losses.iter().filter(|l| l.stream == loss.stream && l.began <= loss.began);
+    let floors = earlier.map(|l| l.floor.max(l.known.as_ref().map_or(0, |known| known.floor)));
+    if known.marked <= loss.has.max(floors.max().unwrap_or(0)) {
         return None;
     }
     let comes_back = |other: &Loss| {

@@ -5,7 +5,7 @@ mod log;
 
 use std::time::Duration;
 
-use super::kind::{Kind, Side};
+use super::kind::Kind;
 use super::losses::{self, Sayings};
 use super::moment::{Micros, SECOND};
 use super::stage::Stage;
@@ -167,9 +167,4 @@ fn goes_back(stage: &Stage, stream: &str, pair: &[Sight]) -> Option<String> {
     (after.last < before.last && !lost).then(|| {
         format!("stream {stream} went back from {} to {} and nothing was lost", before.last, after.last)
     })
-}
-
-/// A fault that keeps nobody from Postgres.
-pub(crate) fn spares_postgres(kind: Kind) -> bool {
-    kind.side() != Side::Postgres && !kind.name().starts_with("postgres-")
 }

@@ -13,13 +13,15 @@ use tokio::task::JoinHandle;
 
 use super::consumers::Consumers;
 use super::kind::Kind;
+use super::ledger::{Ledger, Row};
 use super::losses::{Known, Loss};
 use super::moment::{Micros, now};
 use super::schedule::Schedule;
 use super::watcher::{Ports, Watcher};
-use super::writers::Desk;
+use super::writers::{self, Desk};
 use crate::support::dice::Dice;
 use crate::support::eventually;
+use crate::support::journal::Fate;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
 use crate::support::world::{RELAY, World};
@@ -193,6 +195,7 @@ impl Stage {
         for relay in 0..self.relays.len() {
             self.start_relay(relay);
         }
+        self.first_checkpoint().await;
         for writer in 0..self.schedule.settings.writers {
             let (name, dice) = (format!("writer-{writer}"), self.dice.split());
             self.visitors.push(self.desk.writer(&name, dice, false));
@@ -200,6 +203,27 @@ impl Stage {
         if self.schedule.settings.hasty > 0 {
             self.visitors.push(self.desk.writer("hasty", self.dice.split(), true));
         }
+    }
+
+    /// Groups come back as of their last checkpoint; there must have been one.
+    async fn first_checkpoint(&mut self) {
+        let mut ledger = Ledger::new(&self.ledgers(), "first");
+        let client = self.world.owner().await;
+        for stream in &self.streams {
+            let row = Row::new(stream, 0);
+            ledger.begin();
+            ledger.rows(std::slice::from_ref(&row));
+            ledger.issue();
+            writers::insert(&client, &row).await.unwrap();
+            ledger.end(Fate::Committed);
+        }
+        let sql = "select count(*) from outbox.floor where jsonb_array_length(groups) = $1::bigint";
+        let groups = self.groups.len() as i64;
+        eventually("all groups are stored", Duration::from_secs(30), || async {
+            let row = client.query_one(sql, &[&groups]).await.unwrap();
+            row.get::<_, i64>(0) as usize == self.streams.len()
+        })
+        .await;
     }
 
     pub(crate) fn usual_slowness(&self) -> u64 {
@@ -318,7 +342,8 @@ impl Stage {
 
     /// Sees where all streams are, and does something in the same step.
     pub(crate) async fn observe(&self, commands: &[&[&[u8]]]) -> Result<Observed, String> {
-        let mut observe = redis::cmd("EVAL");
+        // What only reads is answered also while writes have to wait.
+        let mut observe = redis::cmd(if commands.is_empty() { "EVAL_RO" } else { "EVAL" });
         observe.arg(OBSERVE).arg(self.streams.len());
         for stream in &self.streams {
             observe.arg(self.key(stream));

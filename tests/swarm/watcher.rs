@@ -92,6 +92,7 @@ impl Watcher {
             redis: None,
             postgres: None,
             unread: Vec::new(),
+            floors: HashMap::new(),
         };
         let task = Some(tokio::spawn(eyes.look_on()));
         Self { seen, over, task }
@@ -153,6 +154,8 @@ struct Eyes {
     postgres: Option<Client>,
     /// Looks that wait for Postgres.
     unread: Vec<Look>,
+    /// The highest floors that were ever stored.
+    floors: HashMap<String, u64>,
 }
 
 impl Eyes {
@@ -184,7 +187,7 @@ impl Eyes {
         let (_, connection) = self.redis.as_mut()?;
         for stream in &self.streams {
             let begun = now();
-            let mut look = redis::cmd("EVAL");
+            let mut look = redis::cmd("EVAL_RO");
             look.arg(LOOK).arg(1).arg(format!("{}{stream}", self.prefix));
             let (last, length, found): (String, u64, Vec<String>) =
                 look.query_async(connection).await.ok()?;
@@ -249,8 +252,12 @@ impl Eyes {
         }
         for look in looks {
             seen.looks += 1;
-            let floor = floors.get(&look.stream).cloned().unwrap_or_default();
-            if let Some(sentence) = differs(&look, seen.log.get(&look.stream), floor.purged) {
+            let mut floor = floors.get(&look.stream).cloned().unwrap_or_default();
+            // What nobody needed once, nobody needs.
+            let highest = self.floors.entry(look.stream.clone()).or_default();
+            *highest = floor.n.max(*highest);
+            floor.n = *highest;
+            if let Some(sentence) = differs(&look, seen.log.get(&look.stream), &floor) {
                 seen.broken.push((look.stream.clone(), look.begun, sentence));
             }
             let sight = Sight {
@@ -273,10 +280,10 @@ impl Eyes {
 }
 
 /// How what Redis has is no part of the log, if it is not.
-fn differs(look: &Look, log: Option<&BTreeMap<u64, Sealed>>, purged: u64) -> Option<String> {
+fn differs(look: &Look, log: Option<&BTreeMap<u64, Sealed>>, floor: &Floor) -> Option<String> {
     let empty = BTreeMap::new();
     let (stream, log) = (&look.stream, log.unwrap_or(&empty));
-    let sealed = log.last_key_value().map_or(0, |(n, _)| *n).max(purged);
+    let sealed = log.last_key_value().map_or(0, |(n, _)| *n).max(floor.purged);
     let (ms, n) = look.last;
     if n > sealed {
         return Some(format!(
@@ -286,31 +293,55 @@ fn differs(look: &Look, log: Option<&BTreeMap<u64, Sealed>>, purged: u64) -> Opt
     if n > 0 && log.get(&n).is_some_and(|(sealed, _)| *sealed != ms) {
         return Some(format!("stream {stream} is at {ms}-{n}, which the log does not have"));
     }
-    for ((ms, n), event) in &look.entries {
-        let Some((sealed, known)) = log.get(n) else {
-            if *n <= purged {
-                continue;
-            }
-            return Some(format!("stream {stream} has entry {ms}-{n}, which the log does not have"));
-        };
-        let other = known.is_some_and(|known| event.parse() != Ok(known));
-        if sealed != ms || other {
-            return Some(format!(
-                "stream {stream} has entry {ms}-{n} of event {event}, the log has {sealed}-{n} of {known:?}"
-            ));
+    let strange = look.entries.iter().find_map(|entry| is_strange(stream, entry, log, floor));
+    strange.or_else(|| has_hole(look, floor))
+}
+
+/// An entry that the log does not have.
+fn is_strange(
+    stream: &str,
+    entry: &((u64, u64), String),
+    log: &BTreeMap<u64, Sealed>,
+    floor: &Floor,
+) -> Option<String> {
+    let ((ms, n), event) = entry;
+    match log.get(n) {
+        None if *n <= floor.purged => None,
+        None => Some(format!("stream {stream} has entry {ms}-{n}, which the log does not have")),
+        Some((sealed, known)) => {
+            let same = sealed == ms && known.is_none_or(|known| event.parse() == Ok(known));
+            (!same).then(|| {
+                format!(
+                    "stream {stream} has entry {ms}-{n} of event {event}, the log has {sealed}-{n} of \
+                     {known:?}"
+                )
+            })
         }
     }
-    let first = look.entries.first().map_or(n + 1, |(position, _)| position.1);
-    let holes = n + 1 - first != look.length;
-    let broken = |pair: &[((u64, u64), String)]| pair[1].0.1 != pair[0].0.1 + 1;
-    let cut = look.length > 300;
-    if holes || !cut && look.entries.windows(2).any(broken) {
-        return Some(format!(
-            "stream {stream} has {} entries from {first} to {n}: it has a hole",
-            look.length
-        ));
+}
+
+/// That something is missing between the first entry and the end. An old state that came back and was moved
+/// on to its floor lacks what is below that.
+fn has_hole(look: &Look, floor: &Floor) -> Option<String> {
+    let (stream, length, last) = (&look.stream, look.length, look.last.1);
+    let first = look.entries.first().map(|(position, _)| position.1)?;
+    let mut before = first;
+    let cut = length > look.entries.len() as u64;
+    for next in look.entries.iter().map(|(position, _)| position.1).skip(1) {
+        // What was not looked at lies between the head and the tail.
+        if next != before + 1 && next > floor.n + 1 && !(cut && next > before) {
+            return Some(format!("stream {stream} has entry {next} after {before}"));
+        }
+        before = next;
     }
-    None
+    if last > before && last > floor.n {
+        return Some(format!("stream {stream} ends with entry {before} and is at {last}"));
+    }
+    let missing = (last + 1 - first).saturating_sub(length);
+    let needless = (floor.n + 1).saturating_sub(first);
+    (missing > needless).then(|| {
+        format!("stream {stream} has {length} entries from {first} to {last}: it has a hole")
+    })
 }
 
 fn position(id: &str) -> (u64, u64) {

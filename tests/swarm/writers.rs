@@ -313,7 +313,7 @@ impl Writer {
     }
 }
 
-async fn insert(client: &Client, row: &Row) -> Result<(), Error> {
+pub(crate) async fn insert(client: &Client, row: &Row) -> Result<(), Error> {
     let sql = "insert into outbox.entry (event_id, stream, key, type, payload) \
                values ($1, $2, $3, 'thing.happened', $4::text::jsonb)";
     client.execute(sql, &[&row.event, &row.stream, &row.key, &row.payload()]).await.map(|_| ())

@@ -97,10 +97,19 @@ impl Stage {
 
     /// Lets nobody write any more, sees where all streams are, and kills the server.
     async fn kill_redis(&mut self) -> Result<Observed, String> {
-        self.ask::<()>(&["CLIENT", "PAUSE", "20000", "WRITE"]).await?;
-        let had = self.observe(&[]).await?;
+        let had = self.still().await?;
         self.world.redis.kill().map_err(|error| error.to_string())?;
         Ok(had)
+    }
+
+    /// Where all streams are; nobody writes to them from here on, for some seconds at most.
+    async fn still(&self) -> Result<Observed, String> {
+        self.ask::<()>(&["CLIENT", "PAUSE", "5000", "WRITE"]).await?;
+        let had = self.observe(&[]).await;
+        if had.is_err() {
+            self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
+        }
+        had
     }
 
     async fn kill_empty(&mut self, fault: Planned) -> Result<(), String> {
@@ -109,7 +118,7 @@ impl Stage {
         last(fault).await;
         self.remove_dump();
         let _ = std::fs::remove_dir_all(self.world.redis.data_dir().join("appendonlydir"));
-        self.start_redis()?;
+        self.start_redis().await?;
         self.lose(fault.kind, began, known, &had, |_| Some(0));
         Ok(())
     }
@@ -129,7 +138,7 @@ impl Stage {
         let file = std::fs::File::options().write(true).open(file).unwrap();
         let length = file.metadata().unwrap().len();
         file.set_len(length.saturating_sub(fault.pick % 40_000)).unwrap();
-        self.start_redis()?;
+        self.start_redis().await?;
         self.lost_since(fault.kind, began, known, had).await
     }
 
@@ -151,13 +160,11 @@ impl Stage {
 
     /// A snapshot to come back to.
     async fn save(&mut self) -> Result<(), String> {
-        self.ask::<()>(&["CLIENT", "PAUSE", "5000", "WRITE"]).await?;
-        let saved = self.observe(&[]).await;
+        let saved = self.still().await?;
         let done = self.ask::<()>(&["SAVE"]).await;
         self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
-        done?;
-        self.saved = saved.ok();
-        Ok(())
+        self.saved = done.is_ok().then_some(saved);
+        done
     }
 
     async fn come_back(&mut self, fault: Planned) -> Result<(), String> {
@@ -168,7 +175,7 @@ impl Stage {
         let had = self.kill_redis().await?;
         self.front.refuse(true);
         self.front.cut();
-        let restarted = self.start_redis();
+        let restarted = self.start_redis().await;
         let lost = self.lost_since(fault.kind, began, known, had).await;
         restarted.and(lost)
     }
@@ -178,12 +185,11 @@ impl Stage {
         let aof = self.schedule.settings.aof > 0;
         let Some(saved) = self.saved.clone().filter(|_| !aof) else { return Ok(()) };
         let (began, known) = (now(), self.known().await);
-        self.ask::<()>(&["CLIENT", "PAUSE", "20000", "WRITE"]).await?;
-        let had = self.observe(&[]).await;
+        let had = self.still().await?;
         let reloaded = self.ask::<()>(&["DEBUG", "RELOAD", "NOSAVE"]).await;
         self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
         reloaded?;
-        self.lose(fault.kind, began, known, &had?, |stream| saved.get(stream).map(|at| at.0));
+        self.lose(fault.kind, began, known, &had, |stream| saved.get(stream).map(|at| at.0));
         Ok(())
     }
 
@@ -207,16 +213,15 @@ impl Stage {
             self.front.refuse(true);
             self.front.cut();
         }
-        self.ask::<()>(&["CLIENT", "PAUSE", "20000", "WRITE"]).await?;
-        let had = self.observe(&[]).await?;
+        let had = self.still().await;
         let old = std::mem::replace(&mut self.world.redis, replica);
-        self.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await?;
+        let promoted = self.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], self.world.redis.port()));
         self.moved();
         self.side.retarget(address);
         self.side.cut();
         self.front.retarget(address);
-        let lost = self.lost_since(fault.kind, began, known, had).await;
+        let lost = self.lost_since(fault.kind, began, known, had?).await;
         if hidden {
             self.front.go_on();
             // Its end must not be taken for that of the connections.
@@ -224,16 +229,15 @@ impl Stage {
             eventually("connections have left the old server", PATIENCE, left).await;
         }
         drop(old);
-        lost
+        promoted.and(lost)
     }
 
     async fn dump(&mut self, stream: &str) -> Result<(), String> {
         let key = self.key(stream);
-        self.ask::<()>(&["CLIENT", "PAUSE", "5000", "WRITE"]).await?;
-        let at = self.observe(&[]).await;
+        let at = self.still().await?;
         let dumped: Result<Option<Vec<u8>>, String> = self.ask(&["DUMP", &key]).await;
         self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
-        if let (Ok(at), Ok(Some(dumped))) = (at, dumped) {
+        if let Ok(Some(dumped)) = dumped {
             self.dumps.insert(stream.to_owned(), (dumped, at[stream]));
         }
         Ok(())
@@ -330,10 +334,14 @@ impl Stage {
         self.ask(&["CONFIG", "SET", "maxmemory", &(used + room).to_string()]).await
     }
 
-    fn start_redis(&mut self) -> Result<(), String> {
+    async fn start_redis(&mut self) -> Result<(), String> {
         // As a server that is told not to write, or it could not start.
         let _ = std::fs::remove_dir(self.world.redis.data_dir().join("dump.rdb"));
-        self.world.redis.start_again().map_err(|error| error.to_string())
+        self.world.redis.start_again().map_err(|error| error.to_string())?;
+        // It answers while it loads, and says nothing else then.
+        let loaded = || async { self.ask::<String>(&["PING"]).await.is_ok() };
+        eventually("Redis has loaded its files", PATIENCE, loaded).await;
+        Ok(())
     }
 
     fn remove_dump(&self) {
