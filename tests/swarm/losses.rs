@@ -69,7 +69,8 @@ impl Sayings {
                     let session = (relay, session);
                     sayings.told.push(Told { at, stream, first, last, session });
                 }
-                if line.contains("lost its identity key") || line.contains("went back to an older") {
+                if line.contains("lost its identity key") || line.contains("went back to an older")
+                {
                     sayings.all.push((at, line.to_owned()));
                 }
                 if line.contains("Redis lost the positions of") {
@@ -123,13 +124,17 @@ fn unexplained(told: &Told, losses: &[Loss], sayings: &Sayings, late: bool) -> O
     // Several may have come to pass before anybody looked.
     let fits = mine.iter().any(|loss| loss.had >= last) && mine.iter().any(|loss| loss.has < first);
     if !fits {
-        let were: Vec<_> = mine.iter().map(|l| format!("{}: {} to {}", l.kind, l.has + 1, l.had)).collect();
+        let were: Vec<_> =
+            mine.iter().map(|l| format!("{}: {} to {}", l.kind, l.has + 1, l.had)).collect();
         return Some(format!("{said}, and what was lost is {were:?}"));
     }
     let same = |other: &&Told| other.session == told.session && other.stream == *stream;
     let times = sayings.told.iter().filter(same).filter(|other| other.at <= told.at).count();
     if times > mine.len() {
-        return Some(format!("{said}, the {times}th time in one session, after {} losses", mine.len()));
+        return Some(format!(
+            "{said}, the {times}th time in one session, after {} losses",
+            mine.len()
+        ));
     }
     // The first report of a loss that no other is near tells its beginning exactly.
     let loss = mine.last().filter(|_| !late)?;

@@ -86,7 +86,8 @@ async fn one() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as it is told: make swarm MINUTES=60"]
 async fn for_long() {
-    let minutes: f64 = variable("OUTBOX_SWARM_MINUTES").map_or(60.0, |given| given.parse().unwrap());
+    let minutes: f64 =
+        variable("OUTBOX_SWARM_MINUTES").map_or(60.0, |given| given.parse().unwrap());
     let (begun, mut tally) = (Instant::now(), Tally::default());
     while begun.elapsed().as_secs_f64() < minutes * 60.0 {
         let seed = random();

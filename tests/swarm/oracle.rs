@@ -137,7 +137,10 @@ impl Verdict {
         for (stream, sights) in seen.sights.iter().filter(|_| limit > 0) {
             if let Some(sight) = sights.iter().find(|sight| sight.length > limit) {
                 let length = sight.length;
-                self.broken(11, format!("stream {stream} had {length} entries, its limit is {limit}"));
+                self.broken(
+                    11,
+                    format!("stream {stream} had {length} entries, its limit is {limit}"),
+                );
             }
         }
     }
@@ -165,6 +168,9 @@ fn goes_back(stage: &Stage, stream: &str, pair: &[Sight]) -> Option<String> {
         loss.stream == stream && loss.began <= after.ended && loss.ended >= before.begun
     });
     (after.last < before.last && !lost).then(|| {
-        format!("stream {stream} went back from {} to {} and nothing was lost", before.last, after.last)
+        format!(
+            "stream {stream} went back from {} to {} and nothing was lost",
+            before.last, after.last
+        )
     })
 }

@@ -76,7 +76,7 @@ fn time(at: super::moment::Micros) -> String {
     jiff::Timestamp::from_microsecond(at).map(|at| at.to_string()).unwrap_or_default()
 }
 
-/// Injects and heals in the order of times.
+/// Injects and heals in the order of times; ends early once it is seen that something is broken.
 async fn disturb(stage: &mut Stage) {
     let begun = Instant::now();
     let mut due: BTreeMap<(u64, usize), (Planned, bool)> = BTreeMap::new();
@@ -109,6 +109,9 @@ async fn heal_all(stage: &mut Stage) {
         proxy.refuse(false);
         proxy.black_hole(false);
         proxy.forget_cut();
+    }
+    if let Err(error) = stage.let_write().await {
+        println!("Redis cannot be healed: {error}");
     }
     for slot in 0..stage.relays.len() {
         if stage.relays[slot].as_mut().is_none_or(|relay| !relay.is_running()) {
@@ -210,10 +213,11 @@ async fn unread(stage: &Stage) -> Option<Unread> {
             if missing.is_none() && pending == 0 {
                 continue;
             }
-            let at_rest = missing.is_some() && delivered.ends_with(&format!("-{last}")) && pending == 0;
+            let at_rest =
+                missing.is_some() && delivered.ends_with(&format!("-{last}")) && pending == 0;
             let sentence = format!(
-                "group {group} of stream {stream} is at {delivered} with {pending} pending, of {last} entries \
-                 it was never given {missing:?} ({at})"
+                "group {group} of stream {stream} is at {delivered} with {pending} pending, of {last} \
+                 entries it was never given {missing:?} ({at})"
             );
             found = Some(Unread { sentence, at_rest });
             if at_rest {

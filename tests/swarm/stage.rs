@@ -330,8 +330,7 @@ impl Stage {
         T: redis::FromRedisValue,
     {
         let asked = async {
-            let config =
-                redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+            let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
             let client = redis::Client::open(self.world.redis.url())?;
             let mut connection =
                 client.get_multiplexed_async_connection_with_config(&config).await?;

@@ -163,7 +163,8 @@ impl Shared {
     /// A share of the jitter, another one each time.
     fn chance(&self, jitter: Duration) -> Duration {
         let turn = self.chances.fetch_add(1, Ordering::Relaxed);
-        jitter.mul_f64((turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64)
+        jitter
+            .mul_f64((turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64)
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {

@@ -52,8 +52,7 @@ impl Stage {
     async fn lock(&mut self, pick: u64) {
         let table = ["entry", "batch", "stream", "lease"][pick as usize % 4];
         let url = self.world.postgres.url();
-        let Ok((client, connection)) =
-            tokio_postgres::connect(&url, tokio_postgres::NoTls).await
+        let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await
         else {
             return;
         };

@@ -80,9 +80,8 @@ impl Stage {
                 return Ok(());
             }
         }
-        let kept = |group: &&String| {
-            !self.destroyed.contains_key(&((*group).clone(), stream.clone()))
-        };
+        let kept =
+            |group: &&String| !self.destroyed.contains_key(&((*group).clone(), stream.clone()));
         if fault.kind == Kind::StreamRemade {
             for group in self.groups.iter().filter(kept) {
                 commands.push(vec![b"XGROUP", b"CREATE", key, group.as_bytes(), b"$", b"MKSTREAM"]);
@@ -260,7 +259,9 @@ impl Stage {
     async fn touch_group(&mut self, fault: Planned) -> Result<(), String> {
         let (group, stream) = match fault.kind {
             // One that nobody else is measured by.
-            Kind::GroupDestroy => (self.groups[self.groups.len() - 1].clone(), self.stream(fault.pick)),
+            Kind::GroupDestroy => {
+                (self.groups[self.groups.len() - 1].clone(), self.stream(fault.pick))
+            }
             _ => self.seat(fault.pick),
         };
         let (seat, key) = ((group.clone(), stream.clone()), self.key(&stream));
@@ -280,10 +281,13 @@ impl Stage {
     async fn trim(&mut self, fault: Planned) -> Result<(), String> {
         let stream = self.stream(fault.pick);
         let keep = (fault.pick % 7).to_string();
-        self.tampered.push((stream.clone(), now(), Micros::MAX));
-        self.trimmed.insert(stream.clone());
-        self.ask::<u64>(&["XTRIM", &self.key(&stream), "MAXLEN", &keep]).await?;
-        Ok(())
+        let began = now();
+        let trimmed: Result<u64, String> =
+            self.ask(&["XTRIM", &self.key(&stream), "MAXLEN", &keep]).await;
+        // Without an answer it may have been done all the same.
+        self.tampered.push((stream.clone(), began, Micros::MAX));
+        self.trimmed.insert(stream);
+        trimmed.map(|_| ())
     }
 
     pub(crate) fn rebuild(&mut self, stream: &str) {
@@ -303,7 +307,9 @@ impl Stage {
         match fault.kind {
             // Nobody is there: it keeps what it has, and takes no writes.
             Kind::ReplicaOf => self.ask(&["REPLICAOF", "127.0.0.1", "1"]).await,
-            Kind::ClientKill => self.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal"]).await.map(|_| ()),
+            Kind::ClientKill => {
+                self.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal"]).await.map(|_| ())
+            }
             Kind::ScriptFlush => self.ask(&["SCRIPT", "FLUSH"]).await,
             Kind::RedisSleep => {
                 let seconds = format!("{:.3}", fault.lasts as f64 / 1_000.0);
@@ -356,7 +362,19 @@ impl Stage {
         self.ask::<String>(&["BGSAVE"]).await.map(|_| ())
     }
 
-    pub(crate) async fn write_again(&self) -> Result<(), String> {
+    /// Redis takes writes, whatever it was told.
+    pub(crate) async fn let_write(&self) -> Result<(), String> {
+        self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
+        self.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await?;
+        self.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+        self.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await?;
+        match self.schedule.has(Kind::Misconf) {
+            true => self.write_again().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn write_again(&self) -> Result<(), String> {
         let _ = std::fs::remove_dir(self.world.redis.data_dir().join("dump.rdb"));
         self.ask::<()>(&["CONFIG", "SET", "save", ""]).await?;
         // Until a snapshot has been written; one may be under way that cannot be.

@@ -26,7 +26,9 @@ impl Verdict {
                 if let Some(n) = stage.consumers.missing(group, stream, last) {
                     self.broken(
                         7,
-                        format!("group {group} was never given entry {n} of stream {stream}, of {last}"),
+                        format!(
+                            "group {group} was never given entry {n} of stream {stream}, of {last}"
+                        ),
                     );
                 }
             }

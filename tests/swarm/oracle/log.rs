@@ -39,13 +39,7 @@ impl Verdict {
 
     /// I5: numbers are dense and milliseconds never decrease, in the log and in Redis. An old state that
     /// came back and was moved on to its floor lacks what is below that.
-    fn chain(
-        &mut self,
-        stream: &str,
-        entries: &[Found],
-        log: &BTreeMap<u64, Sealed>,
-        floor: u64,
-    ) {
+    fn chain(&mut self, stream: &str, entries: &[Found], log: &BTreeMap<u64, Sealed>, floor: u64) {
         let positions: Vec<(u64, u64)> = entries.iter().map(Found::position).collect();
         for pair in positions.windows(2) {
             let hole = pair[1].1 != pair[0].1 + 1 && pair[1].1 > floor + 1;
@@ -56,7 +50,10 @@ impl Verdict {
         let mut before = (0, 0);
         for (n, (ms, _)) in log {
             if before.0 > 0 && (*n != before.0 + 1 || *ms < before.1) {
-                self.broken(5, format!("the log of {stream} has {ms}-{n} after {}-{}", before.1, before.0));
+                self.broken(
+                    5,
+                    format!("the log of {stream} has {ms}-{n} after {}-{}", before.1, before.0),
+                );
             }
             before = (*n, *ms);
         }
@@ -73,10 +70,8 @@ impl Verdict {
                 Some(row) if row == entry => {}
                 None if n <= purged => {}
                 row => {
-                    return self.broken(
-                        4,
-                        format!("stream {stream} has {entry:?}, the log has {row:?}"),
-                    );
+                    return self
+                        .broken(4, format!("stream {stream} has {entry:?}, the log has {row:?}"));
                 }
             }
         }
@@ -119,22 +114,31 @@ impl Verdict {
                     self.missing += 1;
                     let kept = rows.kept.contains(&event);
                     let sentence = format!(
-                        "committed event {event} of stream {stream} was never sealed (its row is there: {kept})"
+                        "committed event {event} of {stream} was never sealed (its row is there: {kept})"
                     );
                     self.broken(1, sentence);
                 }
                 (Fate::Committed | Fate::Unknown, 1) => self.written += 1,
                 (Fate::Unknown, 0) if rows.kept.contains(&event) => {
                     self.missing += 1;
-                    self.broken(1, format!("event {event} of stream {stream} is there and not sealed"));
+                    self.broken(
+                        1,
+                        format!("event {event} of stream {stream} is there and not sealed"),
+                    );
                 }
                 (_, 0) => {}
                 (Fate::RolledBack, _) => {
-                    self.broken(2, format!("event {event} was rolled back and is {stream} {found:?}"));
+                    self.broken(
+                        2,
+                        format!("event {event} was rolled back and is {stream} {found:?}"),
+                    );
                 }
                 (_, times) => {
                     self.doubled += times as u64 - 1;
-                    self.broken(1, format!("event {event} is {times} times in {stream}: {found:?}"));
+                    self.broken(
+                        1,
+                        format!("event {event} is {times} times in {stream}: {found:?}"),
+                    );
                 }
             }
             if let (Some(key), Some(number), Some(n)) = (&row.key, row.number, found.first()) {
@@ -142,7 +146,10 @@ impl Verdict {
             }
         }
         if let Some(((stream, event), n)) = places.into_iter().next() {
-            self.broken(2, format!("stream {stream} has {n:?} of event {event}, which nobody wrote"));
+            self.broken(
+                2,
+                format!("stream {stream} has {n:?} of event {event}, which nobody wrote"),
+            );
         }
         for ((stream, key), mut places) in order {
             places.sort_unstable();
@@ -177,7 +184,8 @@ async fn read(stage: &Stage) -> Rows {
         rendered.entry(row.get(0)).or_default().insert(n as u64, found);
     }
     let kept = client.query("select event_id from outbox.entry", &[]).await.unwrap();
-    let sql = "select f.stream, f.n, s.purged_n from outbox.floor f join outbox.stream s on s.name = f.stream";
+    let sql = "select f.stream, f.n, s.purged_n from outbox.floor f \
+               join outbox.stream s on s.name = f.stream";
     let floors = client.query(sql, &[]).await.unwrap();
     let number = |row: &tokio_postgres::Row, at: usize| row.get::<_, i64>(at) as u64;
     Rows {
