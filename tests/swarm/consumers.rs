@@ -17,6 +17,17 @@ use crate::support::workers::Reply;
 /// A group of a stream.
 pub(crate) type Seat = (String, String);
 
+/// What happened to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// The group was given it.
+    Given,
+    /// It is about to be acknowledged; the answer may be lost.
+    Tried,
+    /// Redis has said that it is acknowledged.
+    Acknowledged,
+}
+
 /// An entry that a group was given, or has acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deed {
@@ -26,7 +37,7 @@ pub(crate) struct Deed {
     pub(crate) asked: Micros,
     /// When it had been answered.
     pub(crate) done: Micros,
-    pub(crate) acknowledged: bool,
+    pub(crate) act: Act,
 }
 
 /// What consumers share.
@@ -84,17 +95,17 @@ impl Consumers {
         self.room.deeds.lock().unwrap().clone()
     }
 
-    /// The first number up to `last` that a group was not given.
+    /// The first number up to `last` that nobody of a group has worked on to the end.
     pub(crate) fn missing(&self, group: &str, stream: &str, last: u64) -> Option<u64> {
         let deeds = self.room.deeds.lock().unwrap();
         let deeds = deeds.get(&(group.to_owned(), stream.to_owned()));
-        let mut given = vec![false; last as usize + 1];
-        for deed in deeds.into_iter().flatten().filter(|deed| !deed.acknowledged) {
-            if let Some(place) = given.get_mut(deed.n as usize) {
+        let mut done = vec![false; last as usize + 1];
+        for deed in deeds.into_iter().flatten().filter(|deed| deed.act == Act::Tried) {
+            if let Some(place) = done.get_mut(deed.n as usize) {
                 *place = true;
             }
         }
-        (1..=last).find(|n| !given[*n as usize])
+        (1..=last).find(|n| !done[*n as usize])
     }
 }
 
@@ -181,7 +192,7 @@ impl Consumer {
         let entries = found.into_iter().flatten().flat_map(|(_, entries)| entries);
         let entries: Vec<_> = entries.collect();
         let given = entries.iter().filter(|(_, fields)| fields.is_some());
-        self.note(given.map(|(id, _)| id.as_str()), asked, false);
+        self.note(given.map(|(id, _)| id.as_str()), asked, Act::Given);
         Ok(entries)
     }
 
@@ -198,20 +209,21 @@ impl Consumer {
             pipe.cmd("XACK").arg(self.key()).arg(&self.seat.0).arg(id);
         }
         let asked = now();
+        self.note(ids.iter().map(String::as_str), asked, Act::Tried);
         let acknowledged: Vec<u64> = pipe.query_async(connection).await?;
         let taken = ids.iter().zip(acknowledged).filter(|(_, taken)| *taken == 1);
-        self.note(taken.map(|(id, _)| id.as_str()), asked, true);
+        self.note(taken.map(|(id, _)| id.as_str()), asked, Act::Acknowledged);
         Ok(())
     }
 
-    fn note<'a>(&self, ids: impl Iterator<Item = &'a str>, asked: Micros, acknowledged: bool) {
+    fn note<'a>(&self, ids: impl Iterator<Item = &'a str>, asked: Micros, act: Act) {
         let done = now();
         let mut deeds = self.room.deeds.lock().unwrap();
         let mine = deeds.entry(self.seat.clone()).or_default();
         for id in ids {
             if let Some((ms, n)) = id.split_once('-') {
                 let (ms, n) = (ms.parse().unwrap(), n.parse().unwrap());
-                mine.push(Deed { ms, n, asked, done, acknowledged });
+                mine.push(Deed { ms, n, asked, done, act });
             }
         }
     }

@@ -38,7 +38,7 @@ use self::tally::Tally;
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 /// Random seeds are tried for so long by every `make test`, after those.
-const HANDFUL: Duration = Duration::from_secs(40);
+const HANDFUL: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handful_of_seeds() {

@@ -196,7 +196,8 @@ struct Unread {
     at_rest: bool,
 }
 
-/// A group that has not been given all, or has not acknowledged it.
+/// A group that has not been given all, or has not acknowledged it. One that is at rest by its own account
+/// has skipped something: entries that it was given, and lost before it was done, must come again.
 async fn unread(stage: &Stage) -> Option<Unread> {
     let at = now();
     let mut found = None;
@@ -217,7 +218,7 @@ async fn unread(stage: &Stage) -> Option<Unread> {
                 missing.is_some() && delivered.ends_with(&format!("-{last}")) && pending == 0;
             let sentence = format!(
                 "group {group} of stream {stream} is at {delivered} with {pending} pending, of {last} \
-                 entries it was never given {missing:?} ({at})"
+                 entries it never had {missing:?} done ({at})"
             );
             found = Some(Unread { sentence, at_rest });
             if at_rest {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use outbox_relay::position::Position;
 
-use super::super::consumers::Deed;
+use super::super::consumers::{Act, Deed};
 use super::super::losses::{Loss, Sayings};
 use super::super::moment::{Micros, SECOND};
 use super::super::stage::Stage;
@@ -43,7 +43,10 @@ impl Verdict {
             let mut acknowledged: HashMap<u64, Deed> = HashMap::new();
             for deed in deeds.iter().filter(before) {
                 match acknowledged.get(&deed.n) {
-                    _ if deed.acknowledged => _ = acknowledged.insert(deed.n, *deed),
+                    _ if deed.act == Act::Acknowledged => {
+                        acknowledged.insert(deed.n, *deed);
+                    }
+                    _ if deed.act == Act::Tried => {}
                     Some(was) if was.done < deed.asked && !is_due(&losses, &group, was, deed) => {
                         self.needless += 1;
                         let sentence = format!(
