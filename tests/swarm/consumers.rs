@@ -26,6 +26,8 @@ pub(crate) enum Act {
     Tried,
     /// Redis has said that it is acknowledged.
     Acknowledged,
+    /// Redis has said that the group was not waiting for it.
+    Refused,
 }
 
 /// An entry that a group was given, or has acknowledged.
@@ -99,13 +101,17 @@ impl Consumers {
     pub(crate) fn missing(&self, group: &str, stream: &str, last: u64) -> Option<u64> {
         let deeds = self.room.deeds.lock().unwrap();
         let deeds = deeds.get(&(group.to_owned(), stream.to_owned()));
-        let mut done = vec![false; last as usize + 1];
-        for deed in deeds.into_iter().flatten().filter(|deed| deed.act == Act::Tried) {
-            if let Some(place) = done.get_mut(deed.n as usize) {
-                *place = true;
-            }
+        // An attempt that was refused has done nothing; one without an answer may have.
+        let mut tried = vec![0_i64; last as usize + 1];
+        for deed in deeds.into_iter().flatten() {
+            let Some(count) = tried.get_mut(deed.n as usize) else { continue };
+            *count += match deed.act {
+                Act::Tried => 1,
+                Act::Refused => -1,
+                Act::Given | Act::Acknowledged => 0,
+            };
         }
-        (1..=last).find(|n| !done[*n as usize])
+        (1..=last).find(|n| tried[*n as usize] == 0)
     }
 }
 
@@ -211,8 +217,10 @@ impl Consumer {
         let asked = now();
         self.note(ids.iter().map(String::as_str), asked, Act::Tried);
         let acknowledged: Vec<u64> = pipe.query_async(connection).await?;
-        let taken = ids.iter().zip(acknowledged).filter(|(_, taken)| *taken == 1);
-        self.note(taken.map(|(id, _)| id.as_str()), asked, Act::Acknowledged);
+        for (act, answer) in [(Act::Acknowledged, 1), (Act::Refused, 0)] {
+            let such = ids.iter().zip(&acknowledged).filter(|(_, taken)| **taken == answer);
+            self.note(such.map(|(id, _)| id.as_str()), asked, act);
+        }
         Ok(())
     }
 

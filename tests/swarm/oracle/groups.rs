@@ -46,7 +46,7 @@ impl Verdict {
                     _ if deed.act == Act::Acknowledged => {
                         acknowledged.insert(deed.n, *deed);
                     }
-                    _ if deed.act == Act::Tried => {}
+                    _ if deed.act != Act::Given => {}
                     Some(was) if was.done < deed.asked && !is_due(&losses, &group, was, deed) => {
                         self.needless += 1;
                         let sentence = format!(
