@@ -97,21 +97,30 @@ impl Consumers {
         self.room.deeds.lock().unwrap().clone()
     }
 
-    /// The first number up to `last` that nobody of a group has worked on to the end.
-    pub(crate) fn missing(&self, group: &str, stream: &str, last: u64) -> Option<u64> {
+    /// The first number up to `last` that nobody of a group has worked on to the end. One up to `removed`
+    /// may never have been given.
+    pub(crate) fn missing(
+        &self,
+        group: &str,
+        stream: &str,
+        last: u64,
+        removed: u64,
+    ) -> Option<u64> {
         let deeds = self.room.deeds.lock().unwrap();
         let deeds = deeds.get(&(group.to_owned(), stream.to_owned()));
         // An attempt that was refused has done nothing; one without an answer may have.
         let mut tried = vec![0_i64; last as usize + 1];
+        let mut given = vec![false; last as usize + 1];
         for deed in deeds.into_iter().flatten() {
             let Some(count) = tried.get_mut(deed.n as usize) else { continue };
+            given[deed.n as usize] |= deed.act == Act::Given;
             *count += match deed.act {
                 Act::Tried => 1,
                 Act::Refused => -1,
                 Act::Given | Act::Acknowledged => 0,
             };
         }
-        (1..=last).find(|n| tried[*n as usize] == 0)
+        (1..=last).find(|n| tried[*n as usize] == 0 && (given[*n as usize] || *n > removed))
     }
 }
 

@@ -31,7 +31,7 @@ impl Stage {
     /// Ends it, when its time is over.
     pub(crate) async fn heal(&mut self, fault: Planned) {
         match fault.kind.side() {
-            Side::Relay => self.heal_relay(fault).await,
+            Side::Relay => self.heal_relay(fault),
             Side::Network => self.heal_network(fault),
             Side::Redis => self.heal_redis(fault).await,
             Side::Postgres => self.heal_postgres(fault).await,

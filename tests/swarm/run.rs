@@ -207,7 +207,7 @@ async fn unread(stage: &Stage) -> Option<Unread> {
             if stage.destroyed.contains_key(&(group.clone(), stream.clone())) {
                 continue;
             }
-            let missing = stage.consumers.missing(group, stream, last);
+            let missing = stage.missing(group, stream, last);
             let state = stage.world.group(&stage.key(stream), group).await;
             let pending = state.as_ref().map_or(1, |state| state.pending.len());
             let delivered = state.as_ref().map_or("nowhere", |state| &state.delivered);

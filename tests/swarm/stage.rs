@@ -103,6 +103,8 @@ pub(crate) struct Stage {
     pub(crate) destroyed: HashMap<(String, String), Micros>,
     /// Times in which a stream lacks what somebody removed.
     pub(crate) tampered: Vec<(String, Micros, Micros)>,
+    /// Numbers up to which somebody removed entries.
+    pub(crate) removed: HashMap<String, u64>,
     pub(crate) paused: BTreeSet<String>,
     pub(crate) trimmed: BTreeSet<String>,
     pub(crate) resident: u64,
@@ -160,6 +162,7 @@ impl Stage {
             rewound: HashMap::new(),
             destroyed: HashMap::new(),
             tampered: Vec::new(),
+            removed: HashMap::new(),
             paused: BTreeSet::new(),
             trimmed: BTreeSet::new(),
             resident: 0,
@@ -355,6 +358,13 @@ impl Stage {
         }
         let found: Vec<(u64, u64)> = self.query(observe).await?;
         Ok(self.streams.iter().cloned().zip(found).collect())
+    }
+
+    /// The first number up to `last` that a group has not done, but for what it was never given because
+    /// somebody had removed it.
+    pub(crate) fn missing(&self, group: &str, stream: &str, last: u64) -> Option<u64> {
+        let removed = self.removed.get(stream).copied().unwrap_or(0);
+        self.consumers.missing(group, stream, last, removed)
     }
 
     pub(crate) fn moved(&self) {

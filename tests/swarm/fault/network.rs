@@ -56,7 +56,7 @@ impl Stage {
             }
             Kind::RedisBlackHole | Kind::PostgresBlackHole => {
                 proxy.black_hole(false);
-                if fault.pick % 2 == 0 {
+                if fault.pick.is_multiple_of(2) {
                     proxy.cut();
                 }
             }

@@ -282,11 +282,16 @@ impl Stage {
         let stream = self.stream(fault.pick);
         let keep = (fault.pick % 7).to_string();
         let began = now();
-        let trimmed: Result<u64, String> =
-            self.ask(&["XTRIM", &self.key(&stream), "MAXLEN", &keep]).await;
+        let key = self.key(&stream);
+        let trim: [&[u8]; 4] = [b"XTRIM", key.as_bytes(), b"MAXLEN", keep.as_bytes()];
+        let trimmed = self.observe(&[&trim]).await;
         // Without an answer it may have been done all the same.
         self.tampered.push((stream.clone(), began, Micros::MAX));
-        self.trimmed.insert(stream);
+        self.trimmed.insert(stream.clone());
+        // Whoever reads on before it is put back has passed over what was removed.
+        let last = trimmed.as_ref().map_or(u64::MAX, |at| at[&stream].0);
+        let removed = self.removed.entry(stream).or_default();
+        *removed = last.max(*removed);
         trimmed.map(|_| ())
     }
 
@@ -316,7 +321,7 @@ impl Stage {
                 self.ask(&["DEBUG", "SLEEP", &seconds]).await
             }
             Kind::ClientPause => {
-                let mode = if fault.pick % 2 == 0 { "ALL" } else { "WRITE" };
+                let mode = if fault.pick.is_multiple_of(2) { "ALL" } else { "WRITE" };
                 self.ask(&["CLIENT", "PAUSE", &lasts, mode]).await
             }
             Kind::RedisFreeze => {
@@ -336,7 +341,7 @@ impl Stage {
         let info: String = self.ask(&["INFO", "memory"]).await?;
         let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
         let used: u64 = used.and_then(|used| used.trim().parse().ok()).unwrap_or(1);
-        let room = if pick % 2 == 0 { 0 } else { pick };
+        let room = if pick.is_multiple_of(2) { 0 } else { pick };
         self.ask(&["CONFIG", "SET", "maxmemory", &(used + room).to_string()]).await
     }
 

@@ -30,7 +30,7 @@ impl Stage {
         }
     }
 
-    pub(super) async fn heal_relay(&mut self, fault: Planned) {
+    pub(super) fn heal_relay(&mut self, fault: Planned) {
         let slot = fault.pick as usize % self.relays.len();
         match fault.kind {
             Kind::RelayKill | Kind::RelayStop => self.replace(slot),

@@ -23,7 +23,7 @@ impl Verdict {
                     continue;
                 }
                 let last = stage.watcher.sealed(stream);
-                if let Some(n) = stage.consumers.missing(group, stream, last) {
+                if let Some(n) = stage.missing(group, stream, last) {
                     self.broken(
                         7,
                         format!(
@@ -71,7 +71,7 @@ fn is_due(losses: &[(&Loss, Micros)], group: &str, was: &Deed, deed: &Deed) -> b
         }
         // What is there again is read before the relay has come.
         let goes_back = loss.kind.goes_back();
-        if goes_back && deed.asked <= *over || goes_back && was.done >= loss.began {
+        if goes_back && (deed.asked <= *over || was.done >= loss.began) {
             return true;
         }
         let Some(known) = &loss.known else { return true };

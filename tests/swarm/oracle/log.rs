@@ -99,7 +99,7 @@ impl Verdict {
         let mut places: HashMap<(&str, Uuid), Vec<u64>> = HashMap::new();
         for (stream, entries) in log {
             for (n, (_, event)) in entries {
-                event.into_iter().for_each(|e| places.entry((stream, *e)).or_default().push(*n));
+                event.iter().for_each(|e| places.entry((stream, *e)).or_default().push(*n));
             }
         }
         // Rows that were purged before anybody looked at them.
