@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -13,6 +13,9 @@ use super::moment::{Micros, now};
 use crate::support::dice::Dice;
 use crate::support::pause;
 use crate::support::workers::Reply;
+
+/// How long some work takes: longer than it is between two checkpoints.
+const LONG: Duration = Duration::from_millis(1_200);
 
 /// A group of a stream.
 pub(crate) type Seat = (String, String);
@@ -48,7 +51,9 @@ pub(crate) struct Room {
     prefix: String,
     over: AtomicBool,
     /// Milliseconds that each read takes longer.
-    pub(crate) slowness: AtomicU64,
+    slowness: AtomicU64,
+    /// Nobody takes longer than it has to.
+    hurry: AtomicBool,
     deeds: Mutex<HashMap<Seat, Vec<Deed>>>,
 }
 
@@ -66,6 +71,7 @@ impl Consumers {
             prefix: prefix.to_owned(),
             over: AtomicBool::default(),
             slowness: AtomicU64::default(),
+            hurry: AtomicBool::default(),
             deeds: Mutex::default(),
         });
         Self { room, tasks: HashMap::new(), dice }
@@ -90,6 +96,12 @@ impl Consumers {
 
     pub(crate) fn slow_down(&self, milliseconds: u64) {
         self.room.slowness.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// All that waits is acknowledged now.
+    pub(crate) fn hurry(&self) {
+        self.slow_down(0);
+        self.room.hurry.store(true, Ordering::Relaxed);
     }
 
     /// All that was done so far.
@@ -156,13 +168,12 @@ impl Consumer {
         self.room.over.load(Ordering::Relaxed)
     }
 
-    /// Reads until an error, first what was given before. Of what it is given it acknowledges all but a
-    /// few, which wait for the next time.
+    /// Reads until an error, first what was given before. Of what it is given it works on some for long.
     async fn work(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        let (mut from, mut waiting) = ("0".to_owned(), Vec::new());
+        let (mut from, mut waiting) = ("0".to_owned(), HashMap::<String, Instant>::new());
         let mut idle = 0;
         while !self.is_over() {
-            let entries = self.read(connection, &from, waiting.is_empty()).await?;
+            let entries = self.read(connection, &from).await?;
             let slowness = self.room.slowness.load(Ordering::Relaxed);
             if slowness > 0 {
                 tokio::time::sleep(Duration::from_millis(self.dice.below(slowness))).await;
@@ -172,19 +183,26 @@ impl Consumer {
             // An entry that somebody removed cannot be worked on, nor is it acknowledged.
             let found = entries.into_iter().filter(|(_, fields)| fields.is_some());
             let mut done: Vec<String> = found.map(|(id, _)| id).collect();
-            let old = std::mem::take(&mut waiting);
+            done.retain(|id| !waiting.contains_key(id));
+            if from == ">" {
+                let long = done.extract_if(.., |_| self.dice.one_in(8));
+                waiting.extend(long.map(|id| (id, Instant::now() + LONG)));
+            }
+            let now = if self.room.hurry.load(Ordering::Relaxed) {
+                Instant::now() + LONG
+            } else {
+                Instant::now()
+            };
+            done.extend(waiting.extract_if(|_, due| *due <= now).map(|(id, _)| id));
             match (from.as_str(), last) {
-                (">", Some(_)) => {
-                    let keep = self.dice.below(3) as usize;
-                    waiting = done.split_off(done.len().saturating_sub(keep));
-                }
+                (">", Some(_)) => {}
                 // What the relay gave back meanwhile.
                 (">", None) if idle > 3 => from = "0".to_owned(),
                 (">", None) => {}
                 (_, None) => from = ">".to_owned(),
                 (_, Some(last)) => from = last,
             }
-            self.acknowledge(connection, &[old, done].concat()).await?;
+            self.acknowledge(connection, &done).await?;
         }
         Ok(())
     }
@@ -193,13 +211,12 @@ impl Consumer {
         &mut self,
         connection: &mut MultiplexedConnection,
         from: &str,
-        block: bool,
     ) -> Result<Vec<(String, Option<Vec<String>>)>, RedisError> {
         let count = 1 + self.dice.below(40);
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.seat.0).arg("worker").arg("COUNT").arg(count);
-        if from == ">" && block {
-            read.arg("BLOCK").arg(50);
+        if from == ">" {
+            read.arg("BLOCK").arg(30);
         }
         read.arg("STREAMS").arg(self.key()).arg(from);
         let asked = now();

@@ -118,7 +118,7 @@ async fn heal_all(stage: &mut Stage) {
             stage.replace(slot);
         }
     }
-    stage.consumers.slow_down(0);
+    stage.consumers.hurry();
     for stream in stage.paused.clone() {
         stage.resume(&stream);
     }
