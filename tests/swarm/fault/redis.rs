@@ -185,9 +185,17 @@ impl Stage {
         let Some(saved) = self.saved.clone().filter(|_| !aof) else { return Ok(()) };
         let (began, known) = (now(), self.known().await);
         let had = self.still().await?;
-        let reloaded = self.ask::<()>(&["DEBUG", "RELOAD", "NOSAVE"]).await;
+        if let Err(error) = self.ask::<()>(&["DEBUG", "RELOAD", "NOSAVE"]).await {
+            println!("{fault}: {error}: Redis is started again");
+            self.front.refuse(true);
+            self.front.cut();
+            // It may have died of it.
+            let killed = self.world.redis.kill().map_err(|error| error.to_string());
+            let started = self.start_redis().await;
+            let lost = self.lost_since(fault.kind, began, known, had).await;
+            return killed.and(started).and(lost);
+        }
         self.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
-        reloaded?;
         self.lose(fault.kind, began, known, &had, |stream| saved.get(stream).map(|at| at.0));
         Ok(())
     }
