@@ -1,5 +1,6 @@
 # make demo   installs what is missing, builds, and shows Redis being lost and filled again
 # make test   installs what is missing and passes the tests
+# make swarm  faults in seeded schedules on real servers, for MINUTES=…, or of one SEED=… or SCHEDULE=file
 # make lint   formatting, lints and documentation, as CI checks them
 # make failure N=14     runs the tests of one failure of tests/failures.md
 # make simulate MINUTES=5   runs the relay in simulated time, schedule after schedule
@@ -13,7 +14,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test lint deps languages failure simulate mutants fuzz
+.PHONY: demo test swarm lint deps languages failure simulate mutants fuzz
 
 demo: deps
 	$(CARGO) build --release
@@ -21,11 +22,19 @@ demo: deps
 
 # The fail-points are for tests only; kills at random times, and the demo, run against the release build.
 test: deps languages
-	$(CARGO) test --features failpoints --lib
+	CARGO_PROFILE_TEST_OPT_LEVEL=1 $(CARGO) test --features failpoints --lib
 	$(CARGO) test --features failpoints --test it -- --skip demo::
 	$(CARGO) build --release
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
 		$(CARGO) test --features failpoints --test it -- random demo::
+
+# Random kills run against the release build; what came of it is below target, as JSON.
+swarm: deps
+	$(CARGO) build --release
+	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay OUTBOX_SWARM_MINUTES=$(MINUTES) \
+		OUTBOX_SWARM_SEED=$(SEED) OUTBOX_SWARM_SCHEDULE=$(SCHEDULE) OUTBOX_SWARM_SHRINK=$(SHRINK) \
+		$(CARGO) test --features failpoints --test it -- --ignored --nocapture \
+		swarm::$(if $(SEED)$(SCHEDULE),one,for_long)
 
 lint:
 	$(CARGO) fmt --check

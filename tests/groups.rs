@@ -233,6 +233,37 @@ async fn a_tail_that_is_lost_takes_no_position_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_state_that_is_moved_on_to_its_floor_keeps_that_floor() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &SHORT);
+    make_group(&world, "orders", "mail").await;
+    write_rows(&world, "orders", 3).await;
+    world.settled().await;
+    let old: Vec<u8> = world.redis(&["DUMP", "orders"]).await;
+    write_rows(&world, "orders", 9).await;
+    world.settled().await;
+    let ids = world.ids("orders").await;
+    world.read("orders", "mail", "one", 8).await;
+    for id in &ids[..8] {
+        world.acknowledge("orders", "mail", id).await;
+    }
+    eventually("the floor is 8", BOUND, || async { world.floor("orders").await == (8, 1) }).await;
+    let mut restore = redis::cmd("RESTORE");
+    restore.arg("orders").arg(0).arg(old).arg("REPLACE");
+    restore.exec_async(&mut world.streams().await).await.unwrap();
+    relay.logged("Redis lost entries 9 to 12 of stream orders").await;
+    relay.logged("stream orders is active").await;
+    assert_eq!(world.read("orders", "mail", "one", 100).await, [9, 10, 11, 12]);
+    world.checkpointed("orders").await;
+    // Entries 4 to 7 are in no stream any more, nor does anybody need them.
+    let sql = "select min(floor_n) from outbox.checkpoint where taken_at > (select min(taken_at) \
+               from outbox.checkpoint where floor_n = 8)";
+    let least: Option<i64> = world.owner().await.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(least.is_none_or(|least| least >= 8), "the floor went back to {least:?}");
+    world.reconcile().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_who_sets_a_group_back_is_obeyed() {
     let (world, relay, state) = read_in_part(&[]).await;
     world.redis::<()>(&["XGROUP", "SETID", "orders", "mail", "0"]).await;

@@ -34,5 +34,6 @@ mod redis_loss;
 mod replay;
 mod resources;
 mod support;
+mod swarm;
 mod tidy;
 mod wake;

@@ -50,6 +50,24 @@ async fn flushall_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_was_emptied_while_it_was_made_is_made_whole() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
+    write_rows(&world, QUIET, 50).await;
+    world.settled().await;
+    // What FLUSHALL leaves between two commands of the relay.
+    world.redis::<u64>(&["HDEL", "outbox:identity", "id"]).await;
+    relay.logged("Redis lost its identity key").await;
+    assert!(world.redis::<bool>(&["HEXISTS", "outbox:identity", "id"]).await);
+    let told = |relay: &Relay| relay.log().matches("went back to an older state").count();
+    let before = told(&relay);
+    crate::support::workers::make_group(&world, QUIET, "mail").await;
+    world.checkpointed(QUIET).await;
+    assert_eq!(told(&relay), before, "it is the same Redis from then on");
+    world.reconcile().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_stream_is_deleted() {
     let (world, relay, writers) = running().await;
     world.redis::<()>(&["DEL", "orders"]).await;

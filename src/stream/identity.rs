@@ -70,8 +70,9 @@ impl Redis {
         // Read first: a write would be refused by a Redis without memory, also if it changes nothing.
         let found = self.refuse_other(&owner.id).await?;
         match found.system {
-            Some(system) if system == owner.system => return Ok(Claim::Ours),
-            Some(system) if !owner.former.contains(&system) => {
+            // A key without an id was emptied between the commands below: it is made whole again.
+            Some(system) if system == owner.system && found.id.is_some() => return Ok(Claim::Ours),
+            Some(system) if system != owner.system && !owner.former.contains(&system) => {
                 return Err(self.copied(owner, &system));
             }
             _ => {}

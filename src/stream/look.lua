@@ -14,10 +14,11 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'stream' then return {kind} end
 local stream = fields(redis.call('XINFO', 'STREAM', KEYS[1]))
 local last, first = stream['last-generated-id'], stream['first-entry'] and stream['first-entry'][1]
+local removed = stream['max-deleted-entry-id']
 local bound = tonumber(ARGV[1])
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
--- Number of the last entry before an ID; what was trimmed counts as there.
+-- Number of the last entry before an ID; what was removed counts as there.
 local function number_before(id)
     local before
     if after(id, last) or not first then
@@ -26,6 +27,8 @@ local function number_before(id)
         return string.format('%.0f', math.max(0, tonumber(first:match('%-(%d+)$')) - 1))
     else
         before = redis.call('XREVRANGE', KEYS[1], '(' .. id, '-', 'COUNT', 1)[1][1]
+        -- An old state that was moved on to its floor has a hole below that.
+        if removed and after(removed, before) and after(id, removed) then before = removed end
     end
     return before:match('%-(%d+)$')
 end
@@ -65,4 +68,4 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
                            floor, group['pending'], dangling, idle, listed}
 end
 return {kind, last, first or '', stream['length'], redis.call('MEMORY', 'USAGE', KEYS[1]) or 0,
-        stream['max-deleted-entry-id'] or '', groups}
+        removed or '', groups}

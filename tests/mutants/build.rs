@@ -74,7 +74,7 @@ impl Tree {
             Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
         command.args(["test", "--features", "failpoints"]).args(target).args(words);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target);
-        command.env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
+        command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1").env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
         command.env_remove("OUTBOX_RELAY_BIN");
         command.output().unwrap()
     }

@@ -184,7 +184,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     simulated(
         "idle flag in a table: a writer sees it as its snapshot has it",
         "tests/simulation/actors.rs",
-        "        let asked = |world: &World| world.postgres.facts.wake_until_s > world.postgres_ms() / 1_000;",
+        "        let asked = |world: &World| world.postgres.facts.wake_until_s > world.postgres_ms() \
+         / 1_000;",
         "        let seen = self.world.with(|world| world.postgres.facts.wake_until_s > \
          world.postgres_ms() / 1_000);\n        let asked = |_: &World| seen;",
     ),

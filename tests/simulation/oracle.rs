@@ -244,15 +244,16 @@ impl Oracle {
         vanishes: bool,
     ) {
         (self.lossy, self.counts.losses) = (true, self.counts.losses + 1);
-        let Some(log) = facts.streams.get(stream) else { return };
-        let (marked, reported) = (log.dispatched(), false);
+        // A relay may know more of it than a Postgres that has lost its latest commits.
+        let log = facts.streams.get(stream);
+        let (marked, reported) = (log.map_or(0, LogStream::dispatched), false);
         let floor = self.floors.get(stream).copied().unwrap_or(0);
         let loss = Loss { at_ms: now_ms, left, floor, marked, reported, excused: false };
         self.losses.entry(stream.clone()).or_default().push(loss);
         let readers = self.readers.iter_mut().filter(|((name, _), _)| name == stream);
         for ((_, group), reader) in readers {
             reader.settled.clear();
-            if vanishes {
+            if let Some(log) = log.filter(|_| vanishes) {
                 let done = log.log().filter(|(at, _)| is_done(log, group, *at));
                 let events = done.filter_map(|(_, id)| Some(facts.rows.get(&id)?.entry.event_id));
                 reader.settled.extend(events);

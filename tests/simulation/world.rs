@@ -1,5 +1,6 @@
 //! Both models, the oracle and chance, behind one lock.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
@@ -144,13 +145,16 @@ impl World {
     pub(super) fn redis_becomes(&mut self, held: Held) {
         let now = self.now_ms();
         let before = std::mem::replace(&mut self.redis.held, held);
-        for (name, log) in &self.postgres.facts.streams {
+        let facts = &self.postgres.facts;
+        let names: BTreeSet<&Name> = before.streams.keys().chain(facts.streams.keys()).collect();
+        for name in names {
             let was = before.streams.get(name).map_or(0, |was| was.last.n);
+            let marked = facts.streams.get(name).map_or(0, |log| log.dispatched());
             let is = self.redis.held.streams.get(name);
             let left = is.map_or(0, |is| is.last.n);
             // What comes may be newer than what was there, if that had lost something before.
-            if left < was.max(log.dispatched()) {
-                self.oracle.lost(now, &self.postgres.facts, name, left, is.is_none());
+            if left < was.max(marked) {
+                self.oracle.lost(now, facts, name, left, is.is_none());
             }
         }
         if !self.redis.held.streams.is_empty() {

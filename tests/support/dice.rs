@@ -12,8 +12,8 @@ impl Dice {
         Self(seed)
     }
 
-    /// The same numbers each time.
-    pub(crate) fn of(seed: u64) -> Self {
+    /// Dice that fall as this seed says.
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 

@@ -9,6 +9,7 @@
 mod carrier;
 mod faults;
 mod proxy_works;
+mod resp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -41,11 +42,21 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts a proxy without faults. Panics outside a tokio runtime or without a free port.
     pub(crate) fn start(upstream: SocketAddr) -> Self {
+        Self::begin(Shared::new(upstream, false))
+    }
+
+    /// As [`Proxy::start`], before a Redis without a password, of which database 0 is used: its
+    /// connections can be [switched](Self::go_on).
+    pub(crate) fn before_redis(upstream: SocketAddr) -> Self {
+        Self::begin(Shared::new(upstream, true))
+    }
+
+    fn begin(shared: Shared) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         listener.set_nonblocking(true).expect("non-blocking listener");
         let address = listener.local_addr().expect("address of the listener");
         let listener = TcpListener::from_std(listener).expect("a tokio runtime");
-        let shared = Arc::new(Shared::new(upstream));
+        let shared = Arc::new(shared);
         let acceptor = tokio::spawn(accept_all(listener, Arc::clone(&shared))).abort_handle();
         Self { address, shared, acceptor }
     }
@@ -82,7 +93,7 @@ impl Proxy {
         self.shared.faults().delay = delay;
     }
 
-    /// Delivers what is read from now on up to this much later still, each chunk by chance.
+    /// As [`set_delay`](Self::set_delay), each time by something between nothing and `most`.
     pub(crate) fn set_jitter(&self, most: Duration) {
         self.shared.faults().jitter = most;
     }
@@ -97,6 +108,32 @@ impl Proxy {
     pub(crate) fn switch(&self, upstream: SocketAddr) {
         self.retarget(upstream);
         self.shared.switch();
+    }
+
+    /// Lets no further request pass, and waits until those that have are answered; connections that
+    /// get no answer within a second are cut.
+    pub(crate) async fn hold_still(&self) {
+        self.shared.hold_still(true);
+        let begun = tokio::time::Instant::now();
+        while !self.shared.is_quiet() {
+            if begun.elapsed() > Duration::from_secs(1) {
+                self.shared.cut();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Ends [`hold_still`](Self::hold_still): all connections go on with the server that is upstream
+    /// now, and their clients notice nothing.
+    pub(crate) fn go_on(&self) {
+        self.shared.switch();
+        self.shared.hold_still(false);
+    }
+
+    /// Whether all connections have gone on since [`go_on`](Self::go_on).
+    pub(crate) fn is_switched(&self) -> bool {
+        self.shared.is_switched()
     }
 
     /// Keeps requests read from now on, on all connections, and delivers them `late` after they
@@ -140,6 +177,11 @@ impl Proxy {
     /// all of them. Exactly that many arrive; with 0, nothing more does.
     pub(crate) fn cut_after_bytes(&self, direction: Direction, bytes: u64) {
         self.shared.faults().cut_after = Some((direction, bytes));
+    }
+
+    /// Takes back a [`cut_after_bytes`](Self::cut_after_bytes) that has not come to pass.
+    pub(crate) fn forget_cut(&self) {
+        self.shared.faults().cut_after = None;
     }
 
     /// Whether to accept new connections and close them at once.

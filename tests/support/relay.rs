@@ -81,16 +81,20 @@ impl Relay {
 
     /// A number that Linux keeps of the process, like `VmHWM` (KiB).
     pub(crate) fn status_of_linux(&self, name: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Sets a limit of the running process, like `--nofile=20:`.
     pub(crate) fn limit(&self, limit: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         let set = Command::new("prlimit").args(["--pid", &pid, limit]).status().unwrap();
         assert!(set.success(), "prlimit {limit}");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

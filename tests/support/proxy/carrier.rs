@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Direction;
-use super::faults::Shared;
+use super::faults::{Shared, Talk};
+use super::resp::Scanner;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 const QUEUED_CHUNKS: usize = 4096;
@@ -47,12 +49,13 @@ struct Connection {
     shared: Arc<Shared>,
     number: u64,
     cuts: watch::Receiver<()>,
+    talk: Arc<Talk>,
 }
 
 impl Connection {
     fn new(shared: &Arc<Shared>, number: u64) -> Self {
         shared.opened();
-        Self { shared: Arc::clone(shared), number, cuts: shared.cuts() }
+        Self { shared: Arc::clone(shared), number, cuts: shared.cuts(), talk: shared.talk() }
     }
 
     async fn serve(self, mut client: TcpStream) {
@@ -72,10 +75,13 @@ impl Connection {
 
     /// Ends when the server has closed its side: neither Redis nor PostgreSQL does so by halves.
     async fn carry(&self, client: &mut TcpStream, server: &mut Option<TcpStream>) {
-        let mut is_over = false;
-        while !is_over {
+        let mut switches = self.shared.switches();
+        loop {
             self.shared.out_of_the_black_hole().await;
-            let mut switches = self.shared.switches();
+            self.shared.while_still().await;
+            switches.mark_unchanged();
+            drop(server.take());
+            self.talk.switched.store(true, Ordering::SeqCst);
             let upstream = self.shared.faults().upstream;
             let Ok(stream) = TcpStream::connect(upstream).await else {
                 return;
@@ -88,11 +94,12 @@ impl Connection {
                 self.pipe(Direction::ToServer, from_client, to_server).await;
                 pending::<()>().await;
             };
-            is_over = tokio::select! {
-                () = requests => true,
-                () = self.pipe(Direction::ToClient, from_server, to_client) => true,
-                _ = switches.changed() => false,
-            };
+            tokio::select! {
+                biased;
+                _ = switches.changed() => {}
+                () = requests => return,
+                () = self.pipe(Direction::ToClient, from_server, to_client) => return,
+            }
         }
     }
 
@@ -103,13 +110,15 @@ impl Connection {
 
     /// Queues what comes with the time to deliver it; an empty chunk is the end.
     async fn read(&self, direction: Direction, mut from: ReadHalf<'_>, queue: Queue) {
+        let by_request = self.shared.by_request && direction == Direction::ToServer;
         let mut due = Instant::now();
         loop {
-            let mut bytes = vec![0; CHUNK_BYTES];
-            // A client that is reset has gone as well; what it sent before still counts.
-            let count = from.read(&mut bytes).await.unwrap_or(0);
+            let bytes = match by_request {
+                true => self.requests(&mut from).await,
+                false => chunk(&mut from).await,
+            };
+            let count = bytes.len();
             self.shared.out_of_the_black_hole().await;
-            bytes.truncate(count);
             due = due.max(Instant::now() + self.shared.lateness(direction, self.number));
             due += self.shared.carriage(count);
             let swallow = direction == Direction::ToClient && self.shared.faults().swallow;
@@ -122,7 +131,25 @@ impl Connection {
         }
     }
 
+    /// Whole requests, when some may pass; nothing at the end.
+    async fn requests(&self, from: &mut ReadHalf<'_>) -> Vec<u8> {
+        loop {
+            self.shared.while_still().await;
+            let whole = self.talk.pass();
+            if !whole.is_empty() {
+                return whole;
+            }
+            let bytes = chunk(from).await;
+            if bytes.is_empty() {
+                return bytes;
+            }
+            self.talk.keep(&bytes);
+        }
+    }
+
     async fn write(&self, direction: Direction, mut to: WriteHalf<'_>, mut chunks: Chunks) {
+        let mut replies = Scanner::default();
+        let by_request = self.shared.by_request && direction == Direction::ToClient;
         while let Some((due, bytes)) = chunks.recv().await {
             // Even a moment in the past costs a tick of the timer.
             if due > Instant::now() {
@@ -135,12 +162,25 @@ impl Connection {
             let (count, cut) = self.shared.allowance(direction, bytes.len());
             // With the receiver gone the rest is still taken, so that the sender can finish.
             let _ = to.write_all(&bytes[..count]).await;
+            if by_request {
+                replies.feed(&bytes[..count]);
+                self.talk.answered(std::mem::take(&mut replies.values));
+            }
             if cut {
                 self.shared.cut();
                 return pending().await;
             }
         }
     }
+}
+
+/// What comes next; nothing at the end. A client that is reset has gone as well; what it sent before still
+/// counts.
+async fn chunk(from: &mut ReadHalf<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; CHUNK_BYTES];
+    let count = from.read(&mut bytes).await.unwrap_or(0);
+    bytes.truncate(count);
+    bytes
 }
 
 impl Drop for Connection {
