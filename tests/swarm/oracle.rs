@@ -135,7 +135,13 @@ impl Verdict {
         let limit = stage.schedule.settings.limit;
         let seen = stage.watcher.seen.lock().unwrap();
         for (stream, sights) in seen.sights.iter().filter(|_| limit > 0) {
-            if let Some(sight) = sights.iter().find(|sight| sight.length > limit) {
+            // What groups were given comes back without a limit, behind what an old state still had.
+            let went_back = |sight: &Sight| {
+                let mut losses = stage.losses.iter().filter(|loss| loss.stream == *stream);
+                losses.any(|loss| loss.kind.goes_back() && loss.began <= sight.ended)
+            };
+            let bound = |sight: &Sight| if went_back(sight) { 2 * limit } else { limit };
+            if let Some(sight) = sights.iter().find(|sight| sight.length > bound(sight)) {
                 let length = sight.length;
                 self.broken(
                     11,
