@@ -113,7 +113,9 @@ impl Appender {
                         self.work.pending.insert(stream.clone(), comeback);
                     }
                 }
-                self.work.to_replay.push_back(stream);
+                // Groups that have been given no more than is there get it back at once: a stream at its
+                // limit takes no further chunk before they have, for nothing is trimmed until then.
+                self.advance(stream, false);
             }
             Restored::Not(answer) => self.not_appended(&stream, answer),
         }
