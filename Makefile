@@ -20,13 +20,13 @@ demo: deps
 	$(CARGO) build --release
 	target/release/outbox-relay demo
 
-# The fail-points are for tests only; kills at random times, and the demo, run against the release build.
+# The fail-points are for tests only; whatever kills at random, and the demo, run against the release build.
 test: deps languages
-	CARGO_PROFILE_TEST_OPT_LEVEL=1 $(CARGO) test --features failpoints --lib
-	$(CARGO) test --features failpoints --test it -- --skip demo::
 	$(CARGO) build --release
+	$(CARGO) test --release --lib
+	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm::
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
-		$(CARGO) test --features failpoints --test it -- random demo::
+		$(CARGO) test --features failpoints --test it -- random demo:: swarm::
 
 # Random kills run against the release build; what came of it is below target, as JSON.
 swarm: deps

@@ -114,20 +114,8 @@ impl Error {
     pub fn target(&self) -> Option<Target> {
         self.target
     }
-}
 
-/// The whole chain in one line, each cause after a colon. What a server said is cut and escaped.
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let chain = self.chain();
-        match self.target {
-            Some(_) => f.write_str(&line(&chain, LONGEST)),
-            None => f.write_str(&chain),
-        }
-    }
-}
-
-impl Error {
+    /// Context and causes, each after a colon.
     fn chain(&self) -> String {
         let mut chain = self.context.clone();
         let mut shown = self.context.clone();
@@ -144,6 +132,17 @@ impl Error {
             cause = error.source();
         }
         chain
+    }
+}
+
+/// The whole chain in one line, each cause after a colon. What a server said is cut and escaped.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chain = self.chain();
+        match self.target {
+            Some(_) => f.write_str(&line(&chain, LONGEST)),
+            None => f.write_str(&chain),
+        }
     }
 }
 

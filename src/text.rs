@@ -72,6 +72,8 @@ pub fn shortened(name: &str, columns: usize) -> String {
 pub fn line(words: &str, most: usize) -> String {
     let mut shown = words.trim().chars().flat_map(|char| match char {
         '\n' | '\r' | '\t' => vec![' '],
+        // What turns the direction of a text hides words as well as a control does.
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char.escape_default().collect(),
         _ if char.is_control() => char.escape_default().collect(),
         _ => vec![char],
     });

@@ -202,8 +202,10 @@ impl Appender {
 
     fn audited(&mut self, audit: Audit) {
         self.work.auditing = false;
-        if audit.fresh {
-            self.emptied();
+        match audit.fresh {
+            true => self.emptied(),
+            // Whoever made it.
+            false => self.work.nameless = false,
         }
         let mut losses = report::Losses::default();
         let mut astray = Vec::new();

@@ -78,10 +78,10 @@ impl Health {
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done,
                 _ = ticks.tick() => if !self.0.own_pace.load(Ordering::Relaxed) {
                     self.beat();
                 },
+                done = &mut work => return done,
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::outbox::Purged;
 use crate::position::Position;
 use crate::stream::{Full, Limits, Place};
 use crate::telemetry::{Cause, Loss, Metrics};
-use crate::text::{counted, grouped};
+use crate::text::{counted, grouped, line};
 
 /// Losses logged stream by stream at a time; the rest are summed up in one line.
 const LINES: usize = 20;
@@ -189,6 +189,9 @@ pub(super) fn gone(stream: &str, n: u64) -> String {
     )
 }
 
+/// Characters of a group's name that are told: whoever names groups does not write into logs.
+const GROUP: usize = 200;
+
 const REFUSED: &str = "Redis takes no writes now";
 
 /// Why a stream waits for room in Redis.
@@ -207,7 +210,7 @@ pub(super) fn full(key: &str, full: &Full, limits: Limits) -> String {
         "bytes" => format!("{} bytes (OUTBOX_STREAM_BYTES)", grouped(limits.bytes)),
         _ => format!("{} entries (OUTBOX_STREAM_LIMIT)", grouped(limits.entries)),
     };
-    match &full.group {
+    match full.group.as_deref().map(|group| line(group, GROUP)) {
         Some(group) => format!(
             "it has reached its limit of {limit} and waits for consumer group {group} to acknowledge; its \
              rows wait in Postgres. If nobody uses the group any more: XGROUP DESTROY {key} {group}"

@@ -91,8 +91,9 @@ pub(super) async fn lead(
     info!(token = term.token, "leading with token {}", term.token);
     let carried = tokio::select! {
         biased;
-        carried = carry(servers, settings, &ready, term, health, stop) => carried,
+        // First, for under load the stages are always ready.
         lost = keeper::keep(&*ready.lease, term, settings.lease) => lost,
+        carried = carry(servers, settings, &ready, term, health, stop) => carried,
     };
     carried?;
     ready.lease.release(term).await
@@ -202,13 +203,13 @@ async fn carry(
     ];
     tokio::select! {
         biased;
-        worked = together(stages) => worked,
         failed = house.keep(missed_in, holds_in, leap, metrics) => failed,
         () = drained(stop, settings.drain) => {
             let drain = settings.drain;
             warn!("not all entries arrived within {drain:?}; the next relay goes on with them");
             Ok(())
         }
+        worked = together(stages) => worked,
     }
 }
 

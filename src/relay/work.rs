@@ -85,7 +85,7 @@ pub(super) struct Work {
     pub(super) emptied: Option<(Instant, BTreeSet<Arc<str>>)>,
     /// That everything was lost has been counted.
     pub(super) all_told: bool,
-    /// Redis had no memory for an identity yet: that it has none is no loss.
+    /// Redis had no memory for an identity when this session began: that it has none is not news.
     pub(super) nameless: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: BTreeMap<Arc<str>, Refused>,

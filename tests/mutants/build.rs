@@ -33,27 +33,26 @@ impl Tree {
         Self { source: source.to_owned(), copy: folder.join("tree"), target: folder.join("build") }
     }
 
-    /// Builds it and runs it until an invariant is broken; None if none is.
+    /// Builds it and runs it until an invariant is broken; None if none is. What catches it must hold where
+    /// nothing is broken.
     pub(super) fn catch(&self, mutant: &Mutant) -> Option<Caught> {
-        for part in PARTS {
-            renew(&self.source.join(part), &self.copy.join(part));
-        }
+        self.keep_whole(mutant.by);
         let text = std::fs::read_to_string(self.source.join(mutant.file)).unwrap();
         assert_eq!(text.matches(mutant.from).count(), 1, "{}: {}", mutant.name, mutant.file);
         let broken = text.replace(mutant.from, mutant.to);
         std::fs::write(self.copy.join(mutant.file), broken).unwrap();
-        let built = self.cargo(mutant, &["--no-run"], &[]);
+        let built = self.cargo(mutant.by, &["--no-run"], &[]);
         assert!(built.status.success(), "{} does not build:\n{}", mutant.name, said(&built));
         let ran = match mutant.by {
             By::Simulation => {
                 let limits =
                     [("OUTBOX_SIMULATION_SEED", "1"), ("OUTBOX_SIMULATION_SECONDS", SECONDS)];
                 let test = "no_schedule_breaks_an_invariant";
-                self.cargo(mutant, &["--", test, "--nocapture"], &limits)
+                self.cargo(mutant.by, &["--", test, "--nocapture"], &limits)
             }
             By::Swarm => {
                 let seeds = [("OUTBOX_SWARM_SEEDS", SEEDS)];
-                self.cargo(mutant, &["--", "swarm::seeds", "--ignored", "--nocapture"], &seeds)
+                self.cargo(mutant.by, &["--", "swarm::seeds", "--ignored", "--nocapture"], &seeds)
             }
         };
         if ran.status.success() {
@@ -62,11 +61,61 @@ impl Tree {
         let said = said(&ran);
         let caught = read(&said);
         assert!(caught.is_some(), "{} failed without an invariant:\n{said}", mutant.name);
+        if let Some(Caught { seed, .. }) = &caught {
+            let whole = self.run_whole(mutant.by, seed);
+            assert!(
+                whole.status.success(),
+                "seed {seed} fails on the whole program:\n{}",
+                self::said(&whole)
+            );
+        }
         caught
     }
 
-    fn cargo(&self, mutant: &Mutant, words: &[&str], variables: &[(&str, &str)]) -> Output {
-        let target: &[&str] = match mutant.by {
+    /// Makes the copy the same as the source, and keeps what is built of that.
+    fn keep_whole(&self, by: By) {
+        for part in PARTS {
+            renew(&self.source.join(part), &self.copy.join(part));
+        }
+        let kept = self.kept(by);
+        if kept.exists() {
+            return;
+        }
+        let built = self.cargo(by, &["--no-run"], &[]);
+        let said = said(&built);
+        assert!(built.status.success(), "the whole program does not build:\n{said}");
+        let target = if by == By::Swarm { "tests/main.rs" } else { "src/lib.rs" };
+        let line = said.lines().find(|line| line.contains("Executable") && line.contains(target));
+        let path = line.and_then(|line| line.split_once('(')?.1.strip_suffix(')')).unwrap();
+        std::fs::copy(self.target.join("debug/outbox-relay"), self.kept_program()).ok();
+        std::fs::copy(self.copy.join(path), kept).unwrap();
+    }
+
+    fn kept(&self, by: By) -> PathBuf {
+        self.target.join(format!("whole-{by}-{}", std::process::id()))
+    }
+
+    fn kept_program(&self) -> PathBuf {
+        self.target.join(format!("whole-program-{}", std::process::id()))
+    }
+
+    fn run_whole(&self, by: By, seed: &str) -> Output {
+        let mut command = Command::new(self.kept(by));
+        match by {
+            By::Simulation => {
+                command.args(["no_schedule_breaks_an_invariant", "--nocapture"]);
+                command.env("OUTBOX_SIMULATION_SEED", seed).env("OUTBOX_SIMULATION_SEEDS", "1");
+            }
+            By::Swarm => {
+                command.args(["swarm::one", "--ignored", "--nocapture"]);
+                command.env("OUTBOX_SWARM_SEED", seed).env("OUTBOX_RELAY_BIN", self.kept_program());
+            }
+        }
+        command.current_dir(&self.copy).env("RUST_BACKTRACE", "0").output().unwrap()
+    }
+
+    fn cargo(&self, by: By, words: &[&str], variables: &[(&str, &str)]) -> Output {
+        let target: &[&str] = match by {
             By::Simulation => &["--lib"],
             By::Swarm => &["--bins", "--test", "it"],
         };
@@ -74,7 +123,7 @@ impl Tree {
             Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
         command.args(["test", "--features", "failpoints"]).args(target).args(words);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target);
-        command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1").env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
+        command.env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
         command.env_remove("OUTBOX_RELAY_BIN");
         command.output().unwrap()
     }
@@ -93,11 +142,11 @@ fn read(said: &str) -> Option<Caught> {
         number.parse::<u8>().ok().map(|_| (invariant.to_owned(), line[at + 1..].to_owned()))
     });
     let (invariant, sentence) = sentence?;
-    let seeds = said.lines().filter_map(|line| {
+    let mut seeds = said.lines().filter_map(|line| {
         let seed = line.trim_start().strip_prefix("seed ")?;
         Some(seed.split(|c: char| !c.is_ascii_digit()).next()?.to_owned())
     });
-    Some(Caught { seed: seeds.last()?, invariant, sentence })
+    Some(Caught { seed: seeds.next_back()?, invariant, sentence })
 }
 
 /// Copies what differs, so that only that is built again.

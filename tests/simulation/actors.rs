@@ -17,6 +17,8 @@ use crate::position::Position;
 /// Consumer groups of every stream.
 pub(super) const GROUPS: [&str; 2] = ["ship", "bill"];
 const KEYS: u64 = 3;
+/// What takes the lease of a dead relay, or a new connection, may take so long.
+const REPLACED_MS: u64 = 12_000;
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -218,15 +220,19 @@ pub(super) async fn break_things(world: &Shared, relays: &mut Relays, plan: &Pla
     let begun = tokio::time::Instant::now();
     for (at, fault) in &plan.faults {
         tokio::time::sleep_until(begun + ms(*at)).await;
-        inject(world, relays, &plan.choices, *fault).await;
+        inject(world, relays, &plan.choices, *fault);
     }
 }
 
-async fn inject(world: &Shared, relays: &mut Relays, choices: &Choices, fault: Fault) {
+fn inject(world: &Shared, relays: &mut Relays, choices: &Choices, fault: Fault) {
     let net = |relays: &Relays, relay: usize, side: Side| match side {
         Side::Postgres => relays.nets(relay).0.clone(),
         Side::Redis => relays.nets(relay).1.clone(),
     };
+    world.with(|world| {
+        let until = world.now_ms() + fault.lasts() + REPLACED_MS;
+        world.oracle.troubled(until);
+    });
     match fault {
         Fault::Kill(relay) => relays.restart(relay, true),
         Fault::Stop(relay) => relays.restart(relay, false),
@@ -260,7 +266,7 @@ async fn inject(world: &Shared, relays: &mut Relays, choices: &Choices, fault: F
             world.redis_becomes(earlier);
         }),
         Fault::Delete(stream) => {
-            world.with(|world| world.lose_stream(&STREAMS[stream].into(), false))
+            world.with(|world| world.lose_stream(&STREAMS[stream].into(), false));
         }
         Fault::DeleteAndJoin(stream) => world.with(|world| {
             let stream: Arc<str> = STREAMS[stream].into();
@@ -271,7 +277,7 @@ async fn inject(world: &Shared, relays: &mut Relays, choices: &Choices, fault: F
             world.with(|world| world.lose_stream(&STREAMS[stream].into(), true));
         }
         Fault::Full(length) => {
-            world.with(|world| world.redis.full_until_ms = world.now_ms() + length)
+            world.with(|world| world.redis.full_until_ms = world.now_ms() + length);
         }
         Fault::Crash | Fault::FailOver(_) => {
             world.with(|world| {

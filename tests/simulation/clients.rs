@@ -370,7 +370,9 @@ impl Checkpoints for Session {
         self.ask(move |world| {
             let saved = world.postgres.save(token, &canary, &checkpoints)?;
             let now = world.now_ms();
-            saved.iter().for_each(|(stream, floor)| world.oracle.stored(now, stream, floor.n));
+            for (stream, floor) in &saved {
+                world.oracle.stored(now, &world.postgres.facts, stream, floor.n);
+            }
             Ok(saved)
         })
         .await
@@ -536,7 +538,7 @@ impl Redis for Connection {
         let asked = appends.iter().map(|append| {
             let append = append.clone();
             self.ask(move |world| match world.redis_is_full() {
-                true if world.redis.place(&append.stream) == Place::At(append.expected) => {
+                true if world.redis.last(&append.stream) == append.expected => {
                     Ok(Appended::Refused(busy()))
                 }
                 _ => Ok(world.append(&append, limits)),

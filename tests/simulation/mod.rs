@@ -15,9 +15,14 @@
 //! | `run` | one run |
 
 #![allow(clippy::print_stdout, reason = "a seed is printed so that a run can be repeated")]
+#![allow(
+    clippy::unit_arg,
+    reason = "a request of a model says in one line what it does and what it answers"
+)]
 
 mod actors;
 mod clients;
+#[path = "../support/dice.rs"]
 mod dice;
 mod oracle;
 mod plan;
@@ -62,18 +67,30 @@ fn fail(plan: Plan, metrics: &Metrics) -> ! {
     let kept: Vec<String> = plan.kept().iter().map(usize::to_string).collect();
     panic!(
         "{}\n{plan}\nto repeat it, and to keep it, add this line to tests/simulation/regressions.txt:\n\
-         {} {}\n",
+         {} {} {}\n",
         outcome.broken.unwrap_or_default(),
         plan.seed,
         kept.join(","),
+        plan.print(),
     );
 }
 
-/// A line of `regressions.txt`: the seed, and which of its faults.
-fn repeated(line: &str) -> Option<(u64, Vec<usize>)> {
-    let line = line.split('#').next()?.trim();
-    let (seed, kept) = line.split_once(' ').unwrap_or((line, ""));
-    Some((seed.parse().ok()?, kept.split(',').filter_map(|at| at.parse().ok()).collect()))
+/// A line of `regressions.txt`: the seed, which of its faults, and the print of the plan. Fails where the
+/// seed gives another plan than it did, for then the line stands for nothing.
+fn repeated(line: &str) -> Option<Plan> {
+    let mut words = line.split('#').next()?.split_whitespace();
+    let seed = words.next()?.parse().expect("a seed");
+    let kept: Vec<usize> =
+        words.next()?.split(',').filter_map(|place| place.parse().ok()).collect();
+    let plan = Plan::draw(seed).only(&kept);
+    if let Some(print) = words.next() {
+        assert_eq!(
+            print,
+            plan.print(),
+            "seed {seed} draws another plan than when it was pinned:\n{plan}"
+        );
+    }
+    Some(plan)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -113,8 +130,7 @@ fn seeds(first: u64, count: u64, length: Duration) {
 fn what_failed_once_holds() {
     let metrics = metrics();
     for line in include_str!("regressions.txt").lines() {
-        let Some((seed, kept)) = repeated(line) else { continue };
-        let plan = Plan::draw(seed).only(&kept);
+        let Some(plan) = repeated(line) else { continue };
         let outcome = run(&plan, &metrics);
         assert!(outcome.broken.is_none(), "{outcome:?}\n{plan}");
     }
@@ -132,12 +148,11 @@ fn a_seed_gives_the_same_run_again() {
 
 #[test]
 fn no_schedule_breaks_an_invariant() {
-    let random = || Dice::new(uuid::Uuid::new_v4().as_u64_pair().0).next() >> 16;
-    if let Some((seed, kept)) =
-        std::env::var("OUTBOX_SIMULATION_RUN").ok().as_deref().and_then(repeated)
-    {
-        let plan = Plan::draw(seed).only(&kept);
-        println!("{plan}{:?}", run(&plan, &metrics()));
+    let random = || Dice::seeded(uuid::Uuid::new_v4().as_u64_pair().0).next() >> 16;
+    if let Some(plan) = std::env::var("OUTBOX_SIMULATION_RUN").ok().as_deref().and_then(repeated) {
+        let outcome = run(&plan, &metrics());
+        println!("{plan}{outcome:?}");
+        assert!(outcome.broken.is_none(), "{}", outcome.broken.unwrap_or_default());
         return;
     }
     let first = number("OUTBOX_SIMULATION_SEED").unwrap_or_else(random);

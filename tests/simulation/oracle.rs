@@ -1,6 +1,6 @@
 //! What must hold, checked at every step against what writers and consumers noted down themselves.
 //!
-//! The invariants are those that the swarm on real servers checks too; `tests/README.md` lists them.
+//! `tests/README.md` lists the invariants; I10 is about real processes and left to the swarm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::position::Position;
 use crate::stream::Append;
 
 /// A loss that goes unnoticed for longer is one that goes unnoticed, in milliseconds.
-const NOTICED_MS: u64 = 60_000;
+const NOTICED_MS: u64 = 6_000;
 /// A request that takes longer is given up by whoever sent it, in milliseconds.
 const ON_ITS_WAY_MS: u64 = 10_000;
 
@@ -49,6 +49,12 @@ struct Loss {
     floor: u64,
     /// The log says that it had it up to here.
     marked: u64,
+    /// It can have had it up to here at most.
+    had: u64,
+    /// Somebody must have said so by then, if nothing more was lost meanwhile, in milliseconds.
+    due_ms: u64,
+    /// It has all of it again since then.
+    healed_ms: Option<u64>,
     /// The relay said so.
     reported: bool,
     /// Postgres lost something as well, so that nobody may know.
@@ -68,8 +74,14 @@ pub(super) struct Oracle {
     floors: BTreeMap<Name, u64>,
     last_of_key: BTreeMap<(Name, String), u64>,
     losses: BTreeMap<Name, Vec<Loss>>,
-    /// Redis has lost something in this run.
-    lossy: bool,
+    /// The highest number of a stream that Redis ever had.
+    highest: BTreeMap<Name, u64>,
+    /// Streams of which Redis has lost something in this run.
+    lossy: BTreeSet<Name>,
+    /// Redis held something else at least once.
+    pub(super) emptied: bool,
+    /// Until then something keeps relays from noticing anything, in milliseconds.
+    troubled_ms: u64,
     pub(super) counts: Counts,
 }
 
@@ -153,12 +165,18 @@ impl Oracle {
     // ---- Redis: I4, I5, I6 ----
 
     /// Entries were added to a stream.
-    pub(super) fn appended(&mut self, facts: &Facts, append: &Append) {
+    pub(super) fn appended(&mut self, now_ms: u64, facts: &Facts, append: &Append) {
         let (name, log) = (&append.stream, facts.streams.get(&append.stream));
         for n in append.expected.n + 1..append.first_n {
             let floor = self.floors.get(name).copied().unwrap_or(0);
             let gone = self.vanished.keys().any(|(stream, at)| stream == name && at.n == n);
             self.must(gone || n <= floor, "I6", || format!("stream {name} leaves out entry {n}"));
+        }
+        let highest = self.highest.entry(name.clone()).or_default();
+        *highest = append.last().n.max(*highest);
+        let losses = self.losses.get_mut(name).into_iter().flatten();
+        for loss in losses.filter(|loss| append.last().n >= loss.had) {
+            loss.healed_ms.get_or_insert(now_ms);
         }
         for ((n, ms), entry) in (append.first_n..).zip(&append.ms).zip(&append.entries) {
             self.counts.appended += 1;
@@ -193,7 +211,7 @@ impl Oracle {
         };
         let settled = reader.settled.contains(&event);
         let again = !reader.given.insert(event) && new;
-        let lossy = self.lossy;
+        let lossy = self.lossy.contains(stream);
         self.must(!again || lossy, "I7", || {
             format!("group {group} of stream {stream} is given {event} again, and nothing was lost")
         });
@@ -209,9 +227,16 @@ impl Oracle {
     }
 
     /// A floor was stored.
-    pub(super) fn stored(&mut self, now_ms: u64, stream: &Name, floor: u64) {
+    pub(super) fn stored(&mut self, now_ms: u64, facts: &Facts, stream: &Name, floor: u64) {
         let known = self.floors.entry(stream.clone()).or_default();
-        *known = floor.max(*known);
+        let before = *known;
+        *known = floor.max(before);
+        if let Some(log) = facts.streams.get(stream) {
+            let settled = log.log().filter(|(at, _)| at.n > before && at.n <= floor);
+            let rows = settled.filter_map(|(_, id)| facts.rows.get(&id));
+            let events: Vec<Uuid> = rows.map(|row| row.entry.event_id).collect();
+            self.removed(stream, &events, "the floor has passed the number");
+        }
         let losses = self.losses.get_mut(stream).into_iter().flatten();
         // A checkpoint that was on its way when Redis lost it.
         for loss in losses.filter(|loss| !loss.reported && now_ms < loss.at_ms + ON_ITS_WAY_MS) {
@@ -243,12 +268,17 @@ impl Oracle {
         left: u64,
         vanishes: bool,
     ) {
-        (self.lossy, self.counts.losses) = (true, self.counts.losses + 1);
+        self.counts.losses += 1;
+        self.lossy.insert(stream.clone());
         // A relay may know more of it than a Postgres that has lost its latest commits.
         let log = facts.streams.get(stream);
         let (marked, reported) = (log.map_or(0, LogStream::dispatched), false);
         let floor = self.floors.get(stream).copied().unwrap_or(0);
-        let loss = Loss { at_ms: now_ms, left, floor, marked, reported, excused: false };
+        let had = self.highest.get(stream).copied().unwrap_or(0);
+        let due_ms = now_ms.max(self.troubled_ms) + NOTICED_MS;
+        let (healed_ms, excused) = (None, false);
+        let loss =
+            Loss { at_ms: now_ms, left, floor, marked, had, due_ms, healed_ms, reported, excused };
         self.losses.entry(stream.clone()).or_default().push(loss);
         let readers = self.readers.iter_mut().filter(|((name, _), _)| name == stream);
         for ((_, group), reader) in readers {
@@ -261,10 +291,25 @@ impl Oracle {
         }
     }
 
-    /// Something was lost of which nobody can say what it was.
-    pub(super) fn unsettle(&mut self) {
-        self.lossy = true;
-        self.readers.values_mut().for_each(|reader| reader.settled.clear());
+    /// The groups of a stream went back, so that what they had done since is given again.
+    pub(super) fn unsettle(&mut self, stream: &Name) {
+        self.lossy.insert(stream.clone());
+        let readers = self.readers.iter_mut().filter(|((name, _), _)| name == stream);
+        readers.for_each(|(_, reader)| reader.settled.clear());
+    }
+
+    /// Something keeps relays from their work until then, in milliseconds.
+    pub(super) fn troubled(&mut self, until_ms: u64) {
+        self.troubled_ms = self.troubled_ms.max(until_ms);
+        let due = self.troubled_ms + NOTICED_MS;
+        let losses = self.losses.values_mut().flatten().filter(|loss| !loss.reported);
+        losses.for_each(|loss| loss.due_ms = loss.due_ms.max(due));
+    }
+
+    /// The relay said that Redis lost its identity, went back, or lost groups.
+    pub(super) fn alarmed(&mut self, said: &str) {
+        let lossy = !self.lossy.is_empty() || self.emptied;
+        self.must(lossy, "I8", || format!("nothing was lost, and a relay said: {said}"));
     }
 
     /// The relay said that Redis lost these entries.
@@ -274,7 +319,8 @@ impl Oracle {
         let mut right = false;
         for loss in self.losses.get_mut(stream).into_iter().flatten() {
             let begins = first == loss.left + 1 || first > loss.left && first <= floor + 1;
-            if loss.at_ms <= now_ms && begins {
+            let again = loss.healed_ms.is_some_and(|healed| now_ms > healed + ON_ITS_WAY_MS);
+            if loss.at_ms <= now_ms && begins && last <= loss.had && !again {
                 right = true;
                 loss.reported |= last >= loss.marked;
             }
@@ -296,15 +342,9 @@ impl Oracle {
                 false => self.vanished.insert((name, at), event),
             };
         }
-        let events = |facts: &Facts| -> BTreeSet<Uuid> {
-            let committed = facts.rows.values().filter(|row| row.fate == Fate::Committed);
-            committed.map(|row| row.entry.event_id).collect()
-        };
-        let kept = events(after);
-        for event in events(before).difference(&kept) {
-            if let Some(event) = self.events.get_mut(event) {
-                event.committed = false;
-            }
+        let kept = self.kept(after);
+        for (event, known) in &mut self.events {
+            known.committed &= kept.contains(event);
         }
         self.last_of_key.clear();
         for log in after.streams.values() {
@@ -316,15 +356,25 @@ impl Oracle {
                 }
             }
         }
-        self.losses.values_mut().flatten().for_each(|loss| loss.excused = true);
-        self.unsettle();
+        let names: BTreeSet<Name> = before.streams.keys().cloned().collect();
+        let changed = |name: &&Name| before.streams.get(*name) != after.streams.get(*name);
+        for name in names.iter().filter(changed) {
+            let losses = self.losses.get_mut(name).into_iter().flatten();
+            losses.for_each(|loss| loss.excused = true);
+            self.unsettle(name);
+        }
     }
 
     /// Postgres lost history, and what had been on its way to Redis arrived after the relay had gone on: the
     /// stream halts, and `rebuild` is the exit.
-    pub(super) fn needs_a_person(&self, stream: &Name, log: &LogStream) -> bool {
+    pub(super) fn needs_a_person(&self, stream: &Name, log: &LogStream, redis: &Redis) -> bool {
         let halted = log.told.as_ref().is_some_and(|(state, _)| *state == State::Halted);
-        halted && self.vanished.keys().any(|(name, _)| name == stream)
+        let held = redis.held.streams.get(stream).filter(|_| halted);
+        held.is_some_and(|held| {
+            let places = held.entries.keys().chain([&held.last]);
+            let mut unlisted = places.filter(|at| !log.phantoms.contains(at));
+            unlisted.any(|at| self.vanished.contains_key(&(stream.clone(), *at)))
+        })
     }
 
     // ---- the end ----
@@ -332,14 +382,17 @@ impl Oracle {
     /// All is quiet: streams, log and journals must say the same.
     pub(super) fn finish(&mut self, facts: &Facts, redis: &Redis, now_ms: u64) {
         self.log_is_complete(facts);
+        self.journal_is_kept(facts);
         for (name, log) in &facts.streams {
-            if self.needs_a_person(name, log) {
+            if self.needs_a_person(name, log, redis) {
                 continue;
             }
             match redis.held.streams.get(name) {
                 Some(stream) => self.stream_is_the_log(facts, name, log, stream),
                 None => {
-                    self.must(log.sealed().n <= log.floor().n, "I1", || format!("no stream {name}"))
+                    self.must(log.sealed().n <= log.floor().n, "I1", || {
+                        format!("no stream {name}")
+                    });
                 }
             }
             self.everything_is_acknowledged(facts, name, log, redis);
@@ -363,6 +416,27 @@ impl Oracle {
             self.must(once, "I1", || format!("event {event} of {stream} is sealed as {at:?}"));
             let known = self.events.get(&event).is_some_and(|event| event.committed);
             self.must(known, "I2", || format!("event {event} of {stream} was never committed"));
+        }
+    }
+
+    /// Events that have their rows, or had them until nobody needed them any more.
+    fn kept(&self, facts: &Facts) -> BTreeSet<Uuid> {
+        let rows = facts.rows.values().filter(|row| row.fate == Fate::Committed);
+        let purged = self
+            .sealed
+            .iter()
+            .filter(|((name, at), _)| facts.streams.get(name).is_some_and(|log| *at <= log.purged));
+        rows.map(|row| row.entry.event_id).chain(purged.map(|(_, event)| *event)).collect()
+    }
+
+    /// What writers committed has its row, or had it until nobody needed it any more.
+    fn journal_is_kept(&mut self, facts: &Facts) {
+        let kept = self.kept(facts);
+        let mut committed = self.events.iter().filter(|(_, event)| event.committed);
+        let lost = committed.find(|(event, _)| !kept.contains(*event));
+        if let Some((event, Event { stream, .. })) = lost {
+            let sentence = format!("event {event} of {stream} was committed and is nowhere");
+            self.violated("I1", &sentence);
         }
     }
 
@@ -416,8 +490,7 @@ impl Oracle {
         for (stream, losses) in &self.losses {
             for (at, loss) in losses.iter().enumerate() {
                 let until = losses.get(at + 1).map_or(now_ms, |next| next.at_ms);
-                let had_time =
-                    until.saturating_sub(loss.at_ms) > NOTICED_MS || at + 1 == losses.len();
+                let had_time = until > loss.due_ms || at + 1 == losses.len();
                 let matters = loss.marked > loss.left.max(loss.floor) && !loss.excused;
                 if matters && had_time && !loss.reported {
                     complaint = Some(format!("nobody said that stream {stream} suffered {loss:?}"));

@@ -88,6 +88,18 @@ impl Fault {
         matches!(self, Self::Crash | Self::FailOver(_))
     }
 
+    /// Milliseconds for which it lasts.
+    pub(super) fn lasts(self) -> u64 {
+        match self {
+            Self::Freeze(_, length)
+            | Self::Hold(_, _, length)
+            | Self::Deafen(_, _, length)
+            | Self::Down(_, _, length)
+            | Self::Full(length) => length,
+            _ => 0,
+        }
+    }
+
     fn draw(kind: u64, relays: usize, dice: &mut Dice) -> Self {
         let relay = dice.below(relays as u64) as usize;
         let stream = dice.below(STREAMS.len() as u64) as usize;
@@ -121,7 +133,7 @@ impl Fault {
 
 impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Dice::seeded(seed);
         let choices = Choices::draw(&mut dice);
         // A random part of all kinds, so that each run is about something.
         let kinds: Vec<u64> = (0..Fault::KINDS).filter(|_| dice.one_in(4)).collect();
@@ -149,8 +161,16 @@ impl Plan {
 
     /// The same with these faults alone, by their places in what the seed draws.
     pub(super) fn only(mut self, kept: &[usize]) -> Self {
-        self.faults = kept.iter().map(|at| self.faults[*at]).collect();
+        self.faults = kept.iter().filter_map(|at| self.faults.get(*at).copied()).collect();
         self
+    }
+
+    /// Stands for the plan and for no other.
+    pub(super) fn print(&self) -> String {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        self.to_string().hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
 
     /// The places of its faults in what the seed draws.

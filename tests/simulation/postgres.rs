@@ -45,7 +45,7 @@ pub(super) enum Fate {
 }
 
 /// All that the schema holds of one stream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stream {
     pub(super) batches: BTreeMap<u64, Logged>,
     pub(super) head: Position,
@@ -57,7 +57,7 @@ pub(super) struct Stream {
 }
 
 /// A batch as the log has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Logged {
     pub(super) seal: i64,
     pub(super) first_n: u64,
@@ -66,7 +66,7 @@ pub(super) struct Logged {
     pub(super) dispatched: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Checkpoint {
     pub(super) canary: (String, u64),
     pub(super) floor: Position,
@@ -398,7 +398,7 @@ impl Postgres {
             if last_n > n || !batch.dispatched {
                 break;
             }
-            // The last batch of a stream stays, for its head.
+            // The stream carries its head on, when no batch is left.
             let Some((_, batch)) = stream.batches.pop_first() else { break };
             batch.ids.iter().for_each(|id| drop(self.facts.rows.remove(id)));
             stream.purged = Position { ms: batch.ms, n: last_n };

@@ -139,7 +139,7 @@ impl Redis {
         stream.map_or(Place::Missing, |stream| Place::At(stream.last))
     }
 
-    fn last(&self, stream: &str) -> Position {
+    pub(super) fn last(&self, stream: &str) -> Position {
         self.held.streams.get(stream).map_or(Position::START, |stream| stream.last)
     }
 

@@ -23,10 +23,19 @@ struct Told {
     first: Option<u64>,
     last: Option<u64>,
     kind: bool,
+    message: String,
 }
 
+/// How sentences begin that tell of a loss without a range.
+const ALARMS: [&str; 3] =
+    ["Redis lost its identity", "Redis went back to an older", "Redis lost the positions"];
+
 impl Visit for Told {
-    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
@@ -53,6 +62,9 @@ impl Subscriber for Ear {
     fn event(&self, event: &Event<'_>) {
         let mut told = Told::default();
         event.record(&mut told);
+        if ALARMS.iter().any(|alarm| told.message.starts_with(alarm)) {
+            self.0.with(|world| world.oracle.alarmed(&told.message));
+        }
         if let (true, Some(stream), Some(first), Some(last)) =
             (told.kind, told.stream, told.first, told.last)
         {

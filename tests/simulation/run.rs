@@ -36,7 +36,7 @@ pub(super) fn run(plan: &Plan, metrics: &Metrics) -> Outcome {
 }
 
 async fn live(plan: &Plan, metrics: &Metrics) -> Outcome {
-    let mut dice = Dice::new(plan.seed ^ 0x5eed);
+    let mut dice = Dice::seeded(plan.seed ^ 0x5eed);
     let remembers = plan.faults.iter().any(|(_, fault)| fault.loses_commits());
     let world = Shared::new(dice.split(), remembers);
     let _listening = report::listen(&world);
@@ -78,7 +78,9 @@ async fn play(plan: &Plan, world: &Shared, dice: &mut Dice, metrics: &Metrics) {
     }
     let past = tokio::spawn(remember(world.clone()));
     break_things(world, &mut relays, plan).await;
-    while writers.join_next().await.is_some() {}
+    while let Some(written) = writers.join_next().await {
+        written.expect("a writer ends well");
+    }
     past.abort();
     relays.heal();
     let quiet = tokio::time::timeout(REST, rest(world)).await;
@@ -118,7 +120,7 @@ fn unrest(world: &World) -> Option<String> {
         return Some(format!("row {id} is not sealed"));
     }
     for (name, stream) in &facts.streams {
-        if world.oracle.needs_a_person(name, stream) {
+        if world.oracle.needs_a_person(name, stream, &world.redis) {
             continue;
         }
         let (sealed, dispatched) = (stream.sealed(), stream.dispatched());
@@ -160,5 +162,10 @@ fn print(world: &World) -> u64 {
         (name, stream.last).hash(&mut hasher);
         stream.entries.keys().for_each(|at| at.hash(&mut hasher));
     }
+    for (name, stream) in &world.postgres.facts.streams {
+        (name, stream.sealed(), stream.dispatched(), stream.floor()).hash(&mut hasher);
+        stream.log().for_each(|(at, id)| (at, id).hash(&mut hasher));
+    }
+    world.oracle.counts.reports.hash(&mut hasher);
     hasher.finish()
 }

@@ -80,7 +80,14 @@ impl World {
     pub(super) fn append(&mut self, append: &Append, limits: Limits) -> Appended {
         let answer = self.redis.append(append, limits);
         if answer == Appended::Done {
-            self.oracle.appended(&self.postgres.facts, append);
+            let now = self.now_ms();
+            self.oracle.appended(now, &self.postgres.facts, append);
+            let held =
+                self.redis.held.streams.get(&append.stream).map_or(0, |held| held.entries.len());
+            if limits.entries > 0 && held as u64 > limits.entries {
+                let sentence = format!("stream {} holds {held} entries", append.stream);
+                self.oracle.violated("I11", &sentence);
+            }
         }
         answer
     }
@@ -157,9 +164,9 @@ impl World {
                 self.oracle.lost(now, facts, name, left, is.is_none());
             }
         }
-        if !self.redis.held.streams.is_empty() {
-            self.oracle.unsettle();
-        }
+        self.oracle.emptied = true;
+        let names: Vec<Name> = self.redis.held.streams.keys().cloned().collect();
+        names.iter().for_each(|name| self.oracle.unsettle(name));
     }
 
     /// An earlier state of it, if there is one.
@@ -189,7 +196,7 @@ impl World {
             self.oracle.lost(now, &self.postgres.facts, name, left, !rolled_back);
         }
         if rolled_back {
-            self.oracle.unsettle();
+            self.oracle.unsettle(name);
         }
     }
 }

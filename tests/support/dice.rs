@@ -1,8 +1,13 @@
 //! Random numbers that a printed seed repeats.
 
 /// A small generator (splitmix64): the same seed gives the same numbers on every machine.
+#[derive(Debug)]
 pub(crate) struct Dice(u64);
 
+#[allow(
+    dead_code,
+    reason = "the simulation and the tests on real servers use what they need of it"
+)]
 impl Dice {
     /// Seeded by `OUTBOX_TEST_SEED`, or at random; a test that fails shows the seed.
     pub(crate) fn new() -> Self {
@@ -24,7 +29,17 @@ impl Dice {
 
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.next() % bound.max(1)
+    }
+
+    /// A number of `range`, both ends included.
+    pub(crate) fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
+        range.start() + self.below(range.end() - range.start() + 1)
+    }
+
+    /// One of these.
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
     }
 
     /// True once in `times`, on average.
@@ -32,7 +47,8 @@ impl Dice {
         self.below(times) == 0
     }
 
-    fn next(&mut self) -> u64 {
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

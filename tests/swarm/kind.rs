@@ -47,10 +47,10 @@ macro_rules! kinds {
 // waits that long is ended by something else, as a crash or a new session.
 kinds! {
     RelayKill "relay-kill" Relay (0, 600), [1, 2, 3, 4, 5, 7];
-    RelayStop "relay-stop" Relay (0, 600), [6, 59];
+    RelayStop "relay-stop" Relay (0, 600), [6];
     RelayFreeze "relay-freeze" Relay (1_200, 2_600), [8];
     LeaseTaken "lease-taken" Relay (200, 900), [7, 8];
-    StreamPaused "stream-paused" Relay (200, 1_200), [29];
+    StreamPaused "stream-paused" Relay (200, 1_200), [];
     RedisDelay "redis-delay" Network (300, 1_500), [13];
     RedisJitter "redis-jitter" Network (300, 1_500), [13];
     RedisHold "redis-hold" Network (600, 2_500), [9];
@@ -59,7 +59,7 @@ kinds! {
     RedisCutRequest "redis-cut-request" Network (0, 0), [12, 16];
     RedisCutReply "redis-cut-reply" Network (0, 0), [3, 12];
     RedisBlackHole "redis-black-hole" Network (200, 1_200), [11];
-    RedisRefuse "redis-refuse" Network (200, 1_000), [23, 25];
+    RedisRefuse "redis-refuse" Network (200, 1_000), [11];
     PostgresDelay "postgres-delay" Network (300, 1_200), [13];
     PostgresHold "postgres-hold" Network (300, 1_200), [9, 10];
     PostgresSwallow "postgres-swallow" Network (50, 400), [10];
@@ -75,7 +75,7 @@ kinds! {
     Snapshot "redis-snapshot" Redis (200, 1_500), [15, 20, 36];
     AofCut "aof-cut" Redis (0, 300), [15, 16];
     Reload "redis-reload" Redis (200, 1_500), [20, 22];
-    StreamDelete "stream-delete" Redis (0, 0), [18, 28, 33];
+    StreamDelete "stream-delete" Redis (0, 0), [18];
     StreamRemade "stream-remade" Redis (0, 0), [19];
     StreamRollback "stream-rollback" Redis (200, 1_500), [20];
     StreamRename "stream-rename" Redis (0, 0), [18];
@@ -97,7 +97,7 @@ kinds! {
     PostgresCrash "postgres-crash" Postgres (0, 400), [42, 43];
     BackendKill "backend-kill" Postgres (0, 0), [47];
     ListenerKill "listener-kill" Postgres (0, 0), [57];
-    StatementCancel "statement-cancel" Postgres (0, 0), [46, 48];
+    StatementCancel "statement-cancel" Postgres (0, 0), [48];
     TableLock "table-lock" Postgres (200, 1_500), [48];
     LongTransaction "long-transaction" Postgres (500, 3_000), [49];
     Prepared "prepared-transaction" Postgres (300, 2_000), [49];

@@ -109,7 +109,7 @@ impl Verdict {
             let (stream, event) = (row.stream.as_str(), row.event);
             let found = places.remove(&(stream, event)).unwrap_or_default();
             match (row.fate, found.len()) {
-                (Fate::Committed, 0) if unseen => self.written += 1,
+                (Fate::Committed, 0) if unseen && !rows.kept.contains(&event) => self.written += 1,
                 (Fate::Committed, 0) => {
                     self.missing += 1;
                     let kept = rows.kept.contains(&event);
