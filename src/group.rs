@@ -61,6 +61,12 @@ impl Group {
         self
     }
 
+    /// The last entry that it has to be given back: one that was set back may have some behind its position.
+    pub fn reach(&self) -> Position {
+        let pending = self.pending.as_ref().and_then(|pending| pending.last());
+        pending.map_or(self.delivered, |last| last.position.max(self.delivered))
+    }
+
     /// The same, but for times, which are derived from ages and not the same twice.
     pub fn hash_into(&self, state: &mut impl std::hash::Hasher) {
         use std::hash::Hash as _;
@@ -125,6 +131,12 @@ mod tests {
         assert_eq!(group.lag(12), 5);
         let many = Group { pending: None, ..group };
         assert_eq!([3, 4, 10].map(|n| many.acknowledged(at(n))), [Some(true), None, Some(false)]);
+    }
+
+    #[test]
+    fn one_that_was_set_back_reaches_as_far_as_what_it_was_given() {
+        assert_eq!(group().reach(), at(9));
+        assert_eq!(Group { delivered: at(2), ..group() }.reach(), at(7));
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Appender {
         let unsound = !progress.is_sound();
         let comeback = self.work.pending.get(&stream).filter(|_| unsound);
         let is_there =
-            |back: &&Comeback| live || end || back.groups.iter().all(|g| g.delivered <= at);
+            |back: &&Comeback| live || end || back.groups.iter().all(|g| g.reach() <= at);
         if let Some(Comeback { groups, gone }) = comeback.filter(is_there).cloned() {
             let redis = self.redis.clone();
             self.work.tasks.spawn(async move {
@@ -151,7 +151,7 @@ impl Appender {
     /// back and the stream has not got that far.
     pub(super) fn given(&self, stream: &str, progress: &Progress) -> Option<u64> {
         let comeback = self.work.pending.get(stream).filter(|_| !progress.is_sound())?;
-        let given = comeback.groups.iter().map(|group| group.delivered.n).max()?;
+        let given = comeback.groups.iter().map(|group| group.reach().n).max()?;
         (given > progress.at().n && given < progress.sealed().n).then_some(given)
     }
 

@@ -28,8 +28,9 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(source: &Path) -> Self {
-        let folder = source.join("target/mutants");
+    /// The copies of who is to catch what is broken in them.
+    pub(super) fn new(source: &Path, by: By) -> Self {
+        let folder = source.join("target/mutants").join(by.to_string());
         Self { source: source.to_owned(), copy: folder.join("tree"), target: folder.join("build") }
     }
 
