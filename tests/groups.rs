@@ -264,6 +264,36 @@ async fn an_old_state_that_is_moved_on_to_its_floor_keeps_that_floor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_stream_whose_groups_were_not_back_when_a_relay_died_flows_again() {
+    let world = World::new().await;
+    let more = [SHORT[0], ("OUTBOX_STREAM_LIMIT", "10")];
+    let mut relay = world.relay("first", &more);
+    make_group(&world, "orders", "mail").await;
+    write_rows(&world, "orders", 10).await;
+    world.holds("orders", 10).await;
+    assert_eq!(world.read("orders", "mail", "one", 3).await, [1, 2, 3]);
+    world.checkpointed("orders").await;
+    write_rows(&world, "orders", 5).await;
+    world.becomes("orders", "full").await;
+    relay.kill();
+    world.end_lease().await;
+    // As when it had put the entries back, and no checkpoint had seen the groups yet.
+    world.sql("update outbox.stream set groups_lost = true").await;
+    let _relay = world.relay("second", &more);
+    eventually("the groups are back", BOUND, || async {
+        let sql = "select count(*) from outbox.stream where groups_lost";
+        world.owner().await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+    for id in &world.ids("orders").await[..3] {
+        world.acknowledge("orders", "mail", id).await;
+    }
+    let workers = Workers::join(&world, "mail", &["orders"]);
+    workers.acknowledges_all(&world, "orders").await;
+    world.reconcile().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_who_sets_a_group_back_is_obeyed() {
     let (world, relay, state) = read_in_part(&[]).await;
     world.redis::<()>(&["XGROUP", "SETID", "orders", "mail", "0"]).await;
@@ -278,6 +308,8 @@ async fn an_operator_who_sets_a_group_back_is_obeyed() {
         world.group("orders", "mail").await.is_some_and(|group| !group.pending.is_empty())
     })
     .await;
+    // What it had been given comes before the rest.
+    world.holds("orders", 9).await;
     let given = world.read("orders", "mail", "one", 100).await;
     assert_eq!(given.last(), Some(&12));
     assert!(given[0] <= 7, "nothing is skipped: {given:?}");

@@ -113,7 +113,9 @@ impl Appender {
                         self.work.pending.insert(stream.clone(), comeback);
                     }
                 }
-                self.work.to_replay.push_back(stream);
+                // Groups that have been given no more than is there get it back at once: a stream at its
+                // limit takes no further chunk before they have, for nothing is trimmed until then.
+                self.advance(stream, false);
             }
             Restored::Not(answer) => self.not_appended(&stream, answer),
         }
@@ -128,8 +130,7 @@ impl Appender {
         let live = at == progress.sealed() || end && joins || self.joined(&stream, at);
         let unsound = !progress.is_sound();
         let comeback = self.work.pending.get(&stream).filter(|_| unsound);
-        let is_there =
-            |back: &&Comeback| live || end || back.groups.iter().all(|g| g.delivered <= at);
+        let is_there = |back: &&Comeback| live || end || back.groups.iter().all(|g| reach(g) <= at);
         if let Some(Comeback { groups, gone }) = comeback.filter(is_there).cloned() {
             let redis = self.redis.clone();
             self.work.tasks.spawn(async move {
@@ -149,7 +150,7 @@ impl Appender {
     /// back and the stream has not got that far.
     pub(super) fn given(&self, stream: &str, progress: &Progress) -> Option<u64> {
         let comeback = self.work.pending.get(stream).filter(|_| !progress.is_sound())?;
-        let given = comeback.groups.iter().map(|group| group.delivered.n).max()?;
+        let given = comeback.groups.iter().map(|group| reach(group).n).max()?;
         (given > progress.at().n && given < progress.sealed().n).then_some(given)
     }
 
@@ -165,6 +166,12 @@ impl Appender {
         self.rota.forget_one(&stream);
         self.advance(stream, end);
     }
+}
+
+/// The last entry that a group has been given: one that was set back waits for entries beyond its position.
+fn reach(group: &Group) -> Position {
+    let pending = group.pending.iter().flatten().map(|pending| pending.position);
+    pending.max().map_or(group.delivered, |last| last.max(group.delivered))
 }
 
 /// The groups of a stream, each with the position that it is put back to.
