@@ -308,6 +308,8 @@ async fn an_operator_who_sets_a_group_back_is_obeyed() {
         world.group("orders", "mail").await.is_some_and(|group| !group.pending.is_empty())
     })
     .await;
+    // What it had been given comes before the rest.
+    world.holds("orders", 9).await;
     let given = world.read("orders", "mail", "one", 100).await;
     assert_eq!(given.last(), Some(&12));
     assert!(given[0] <= 7, "nothing is skipped: {given:?}");

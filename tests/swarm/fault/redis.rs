@@ -129,16 +129,22 @@ impl Stage {
         self.front.refuse(true);
         self.front.cut();
         last(fault).await;
-        let folder = self.world.redis.data_dir().join("appendonlydir");
-        let files = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
-        let files = files.map(|file| file.unwrap().path());
-        let file =
-            files.filter(|file| file.to_string_lossy().ends_with(".incr.aof")).max().unwrap();
-        let file = std::fs::File::options().write(true).open(file).unwrap();
-        let length = file.metadata().unwrap().len();
-        file.set_len(length.saturating_sub(fault.pick % 40_000)).unwrap();
+        self.shorten_file(fault.pick % 40_000);
         self.start_redis().await?;
         self.lost_since(fault.kind, began, known, had).await
+    }
+
+    /// Does nothing where there is no file, as after a replica has been promoted that keeps none.
+    fn shorten_file(&self, bytes: u64) {
+        let folder = self.world.redis.data_dir().join("appendonlydir");
+        let files = std::fs::read_dir(folder).into_iter().flatten();
+        let files = files.map(|file| file.unwrap().path());
+        let last = files.filter(|file| file.to_string_lossy().ends_with(".incr.aof")).max();
+        if let Some(path) = last {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length.saturating_sub(bytes)).unwrap();
+        }
     }
 
     /// Relays may come back when it has been seen what is left.
