@@ -37,7 +37,8 @@ use self::tally::Tally;
 /// Seeds that found something once, or that stand for a kind of night.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
-/// Random seeds are tried for so long by every `make test`, after those.
+/// After those, every `make test` runs the first seeds, for so long: the same each time, so that it is red only
+/// where something has changed. `make swarm` draws others.
 const HANDFUL: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +48,7 @@ async fn a_handful_of_seeds() {
         hold(seed, &Schedule::of(seed), &mut tally).await;
     }
     let begun = Instant::now();
-    while begun.elapsed() < HANDFUL {
-        let seed = random();
+    for seed in (1..=8).take_while(|_| begun.elapsed() < HANDFUL) {
         hold(seed, &Schedule::of(seed), &mut tally).await;
     }
     println!("{tally}");
