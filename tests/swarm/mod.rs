@@ -37,8 +37,8 @@ use self::tally::Tally;
 /// Seeds that found something once, or that stand for a kind of night.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
-/// After those, every `make test` runs the first seeds, for so long: the same each time, so that it is red only
-/// where something has changed. `make swarm` draws others.
+/// After those, every `make test` runs the first seeds, for so long: the same each time, so that it is
+/// red only where something has changed. `make swarm` draws others.
 const HANDFUL: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
