@@ -8,7 +8,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use self::build::{Caught, Tree};
+use self::build::Tree;
 use self::table::{MUTANTS, Mutant};
 
 const PAGE: &str = "tests/mutants.md";
@@ -34,16 +34,13 @@ fn rows() -> BTreeMap<String, String> {
     rows.map(|row| (row.split('|').nth(1).unwrap().trim().to_owned(), row.to_owned())).collect()
 }
 
-fn row(mutant: &Mutant, caught: &Caught) -> String {
-    let Caught { seed, invariant, .. } = caught;
+fn row(mutant: &Mutant, seed: &str, invariant: &str) -> String {
     format!("| {} | `{}` | {} | {seed} | {invariant} |", mutant.name, mutant.file, mutant.by)
 }
 
 fn write(rows: &BTreeMap<String, String>) {
     let row = |mutant: &Mutant| {
-        let unknown =
-            format!("| {} | `{}` | {} | not run yet | |", mutant.name, mutant.file, mutant.by);
-        rows.get(mutant.name).cloned().unwrap_or(unknown)
+        rows.get(mutant.name).cloned().unwrap_or_else(|| row(mutant, "not run yet", ""))
     };
     let page: String = MUTANTS.iter().map(|mutant| row(mutant) + "\n").collect();
     std::fs::write(root().join(PAGE), format!("{HEADER}{page}")).unwrap();
@@ -75,11 +72,11 @@ fn each_is_caught() {
         match caught {
             Some(caught) => {
                 println!("{}: seed {}: {}", mutant.name, caught.seed, caught.sentence);
-                rows.insert(mutant.name.to_owned(), row(mutant, &caught));
+                rows.insert(mutant.name.to_owned(), row(mutant, &caught.seed, &caught.invariant));
             }
             None => {
                 println!("{}: SURVIVED", mutant.name);
-                rows.remove(mutant.name);
+                rows.insert(mutant.name.to_owned(), row(mutant, "survived", "none"));
                 survivors.push(mutant.name);
             }
         }
