@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `plan` | what happens in a run, drawn from a seed |
 //! | `postgres`, `redis` | the models |
-//! | `wire`, `clients` | the network, and what a relay holds of the models |
+//! | `wire`, `postgres_door`, `redis_door` | the network, and what a relay holds of the models |
 //! | `world` | both models, the oracle and chance |
 //! | `actors`, `relays` | writers, consumers, whoever breaks things; relay processes |
 //! | `oracle`, `report` | what must hold; what the relay says |
@@ -21,13 +21,14 @@
 )]
 
 mod actors;
-mod clients;
 #[path = "../support/dice.rs"]
 mod dice;
 mod oracle;
 mod plan;
 mod postgres;
+mod postgres_door;
 mod redis;
+mod redis_door;
 mod relays;
 mod report;
 mod run;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::clients::{PostgresDoor, RedisDoor};
 use super::dice::Dice;
 use super::plan::Choices;
+use super::postgres_door::PostgresDoor;
+use super::redis_door::RedisDoor;
 use super::wire::Net;
 use super::world::Shared;
 use crate::error::Target;
