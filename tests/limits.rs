@@ -176,3 +176,45 @@ async fn a_full_redis_gets_room_by_what_is_acknowledged() {
     world.reconcile().await;
     relay.lost_nothing();
 }
+
+/// Number of the floor of a stream, and whatever a checkpoint has of its groups, with the canary.
+async fn stored(world: &World, stream: &str) -> (i64, String) {
+    let sql =
+        "select n, format('%s %s %s', nonce, count, groups) from outbox.floor where stream = $1";
+    let row = world.owner().await.query_one(sql, &[&stream]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_full_redis_the_floor_is_stored_and_its_groups_only_when_it_has_room_again() {
+    let world = World::new().await;
+    let _relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
+    make_group(&world, "orders", "mail").await;
+    write_rows(&world, "orders", 300).await;
+    world.settled().await;
+    eventually("the group is stored", BOUND, || async {
+        stored(&world, "orders").await.1.contains("mail")
+    })
+    .await;
+    // Far below what it uses, so that nothing that is trimmed makes room.
+    world.redis::<()>(&["CONFIG", "SET", "maxmemory", "100kb"]).await;
+    write_rows(&world, "orders", 10).await;
+    world.becomes("orders", "full").await.unwrap();
+    let (floor, groups) = stored(&world, "orders").await;
+    assert_eq!(floor, 0);
+    let read = ["XREADGROUP", "GROUP", "mail", "w", "COUNT", "200", "STREAMS", "orders", ">"];
+    let entries: Reply = world.redis(&read).await;
+    let mut acknowledge = vec!["XACK", "orders", "mail"];
+    acknowledge.extend(entries[0].1.iter().map(|(id, _)| id.as_str()));
+    assert_eq!(world.redis::<u64>(&acknowledge).await, 200);
+    eventually("the floor is stored", BOUND, || async { stored(&world, "orders").await.0 == 200 })
+        .await;
+    // By the count of the canary nobody would see that Redis went back to before it was full.
+    assert_eq!(stored(&world, "orders").await.1, groups);
+    world.redis::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    eventually("the group is stored as it is", BOUND, || async {
+        stored(&world, "orders").await.1 != groups
+    })
+    .await;
+    world.settled().await;
+}

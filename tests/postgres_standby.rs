@@ -81,6 +81,16 @@ async fn a_standby_that_lags_is_promoted_and_what_it_never_got_is_listed() {
     listed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(listed, expected);
+    // Redis goes back to a moment when it ended with one of them, as from a snapshot.
+    let mut remove = vec!["XDEL", "orders"];
+    remove.extend(entries[25..].iter().map(|entry| entry.id.as_str()));
+    world.redis::<u64>(&remove).await;
+    world.redis::<()>(&["XSETID", "orders", &entries[24].id]).await;
+    relay.logged("Redis lost entries 26 to 35 of stream orders").await;
+    eventually("it goes on behind them", BOUND, || async {
+        world.redis::<u64>(&["XLEN", "orders"]).await == 30
+    })
+    .await;
     assert!(relay.is_running());
 }
 

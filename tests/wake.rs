@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use outbox_relay::outbox::{Database, Wake};
+use outbox_relay::outbox::{Database, Lease, Term, Wake};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::support::eventually;
@@ -55,7 +55,7 @@ async fn asks(world: &World) -> bool {
 async fn a_transaction_that_may_have_read_the_flag_before_it_was_set_is_waited_for() {
     let world = World::new().await;
     let database = Database::from_url(&world.postgres.url()).unwrap();
-    let wake = Wake::new(database.connect("test").await.unwrap()).await.unwrap();
+    let wake = Wake::new(database.connect("test").await.unwrap(), Term { token: 0 }).await.unwrap();
     let client = world.application().await;
     client.batch_execute("begin").await.unwrap();
     // It has read the flag, and will commit without a NOTIFY.
@@ -67,10 +67,37 @@ async fn a_transaction_that_may_have_read_the_flag_before_it_was_set_is_waited_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_has_lost_the_lease_leaves_the_question_of_its_successor() {
+    let world = World::new().await;
+    let database = Database::from_url(&world.postgres.url()).unwrap();
+    let mut wakes = Vec::new();
+    for holder in ["first", "second"] {
+        let connection = database.connect("lease").await.unwrap();
+        let lease = Lease::new(connection, holder.to_owned(), Duration::from_secs(1));
+        let lease = lease.await.unwrap();
+        let begun = Instant::now();
+        let term = loop {
+            if let Some(term) = lease.take().await.unwrap() {
+                break term;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "the first lease does not end");
+        };
+        wakes.push(Wake::new(database.connect("test").await.unwrap(), term).await.unwrap());
+    }
+    wakes[1].arm(Duration::from_secs(60)).await.unwrap();
+    wakes[0].disarm().await.unwrap();
+    assert!(asks(&world).await);
+    wakes[1].disarm().await.unwrap();
+    assert!(!asks(&world).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_wake_up_is_lost_in_thousands_of_sleeps() {
     const ROWS: usize = 1_500;
     let world = World::new().await;
     let _relay = world.relay("relay", &[]);
+    // The first row is not to wait for a relay that is still on its way.
+    eventually("the relay asks for wake-ups", Duration::from_secs(30), || asks(&world)).await;
     let mut writers = Vec::new();
     for _ in 0..4 {
         let client = world.application().await;

@@ -2,7 +2,7 @@
 --
 -- Called by:  outbox::wake, before the relay sleeps and at each slow poll.
 -- Locks:      none.
--- Parameters: $1 seconds from now; 0 or less stops asking.
+-- Parameters: $1 seconds from now.
 -- Returns:    the deadline, in epoch seconds.
 select setval('outbox.wake_until',
-              greatest(0, ceil(extract(epoch from clock_timestamp()) + $1::bigint)::bigint)) as until
+              ceil(extract(epoch from clock_timestamp()) + $1::bigint)::bigint) as until

@@ -4,8 +4,9 @@
 -- Locks:      the lease row, FOR SHARE, as a seal does; the rows of the streams, in the order of their
 --             names, as set_state does.
 -- Parameters: $1 token, $2 half of the table to write to, $3 nonce and $4 count of the canary;
---             arrays, one element per stream: $5 name, $6 number of the floor, $7 groups as JSON, $8 whether
---             they were looked at after they had been put back.
+--             arrays, one element per stream: $5 name, $6 number of the floor, $7 groups as JSON, null for
+--             those stored before, with their canary, $8 whether they were looked at after they had been put
+--             back.
 -- Returns:    first a row with stream null if the lease is ours; none if it is another's, and then nothing
 --             was changed. Then one row per stream that was stored, with the position of its floor.
 --
@@ -26,11 +27,15 @@ with lease as materialized (
     join locked s on s.name = c.stream
     where c.restored or not s.groups_lost
 ), placed as materialized (
-    select p.name, p.groups, p.n, p.groups_lost,
+    select p.name, p.n, p.groups_lost and p.groups is not null as found,
+           coalesce(p.groups, f.groups, '[]') as groups,
+           case when p.groups is null and f.nonce is not null then f.nonce else $3 end as nonce,
+           case when p.groups is null and f.nonce is not null then f.count else $4 end as count,
            case when p.n = p.purged_n then p.purged_ms
                 when p.n = p.head_n then p.head_ms
                 else coalesce(b.ms, 0) end as ms
     from seen p
+    left join outbox.floor f on f.stream = p.name and p.groups is null
     left join lateral (
         select b.ms from outbox.batch b
         where b.stream = p.name and b.last_n >= p.n order by b.last_n limit 1
@@ -38,10 +43,10 @@ with lease as materialized (
 ), sound as (
     update outbox.stream s set groups_lost = false
     from placed p
-    where s.name = p.name and p.groups_lost
+    where s.name = p.name and p.found
 ), saved as (
     insert into outbox.checkpoint (half, stream, nonce, count, floor_ms, floor_n, groups)
-    select $2, p.name, $3, $4, p.ms, p.n, p.groups from placed p
+    select $2, p.name, p.nonce, p.count, p.ms, p.n, p.groups from placed p
     returning stream, floor_ms, floor_n
 )
 select null as stream, 0::bigint as floor_ms, 0::bigint as floor_n from lease

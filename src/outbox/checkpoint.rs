@@ -32,8 +32,8 @@ pub struct Checkpoint {
     pub stream: Arc<str>,
     /// Nobody needs an entry up to this number.
     pub floor: u64,
-    /// Its consumer groups.
-    pub groups: Vec<Group>,
+    /// Its consumer groups; None for those that were stored before, with their canary.
+    pub groups: Option<Vec<Group>>,
     /// They were looked at after they had been put back: if they were lost, they no longer are.
     pub restored: bool,
 }
@@ -81,8 +81,8 @@ impl Checkpoints {
         }
         let streams: Vec<&str> = checkpoints.iter().map(|one| &*one.stream).collect();
         let floors: Vec<i64> = checkpoints.iter().map(|one| one.floor as i64).collect();
-        let groups: Vec<Json<&Vec<Group>>> =
-            checkpoints.iter().map(|one| Json(&one.groups)).collect();
+        let groups: Vec<Option<Json<&Vec<Group>>>> =
+            checkpoints.iter().map(|one| one.groups.as_ref().map(Json)).collect();
         let restored: Vec<bool> = checkpoints.iter().map(|one| one.restored).collect();
         let count = count as i64;
         let parameters: [&(dyn ToSql + Sync); 8] =

@@ -83,7 +83,8 @@ impl LogReader {
             .collect())
     }
 
-    /// The position that the log gave to number `n` of `stream`, if it has one.
+    /// The position that the log gave to number `n` of `stream`, if it did. That of an entry whose row
+    /// Postgres has lost is known as well: a Redis that goes back may end with it.
     ///
     /// # Errors
     /// As any statement.

@@ -9,6 +9,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::connect::{Connection, answer};
+use super::lease::Term;
 use crate::error::Result;
 
 /// Listens on a connection of its own, never inside a transaction: a listener that is stuck in one
@@ -16,7 +17,9 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Wake {
     connection: Connection,
+    term: Term,
     arm: Statement,
+    disarm: Statement,
     mark_xid: Statement,
     settled: Statement,
 }
@@ -28,17 +31,18 @@ pub struct Armed {
 }
 
 impl Wake {
-    /// Begins to listen.
+    /// Begins to listen, in `term`.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn new(connection: Connection) -> Result<Self> {
+    pub async fn new(connection: Connection, term: Term) -> Result<Self> {
         // The flag need not survive a crash of Postgres: the relay sets it again.
         connection.batch("set synchronous_commit = off; listen outbox").await?;
         let arm = connection.prepare(include_str!("../../sql/queries/arm_wake.sql")).await?;
+        let disarm = connection.prepare(include_str!("../../sql/queries/disarm_wake.sql")).await?;
         let mark_xid = connection.prepare(include_str!("../../sql/queries/mark_xid.sql")).await?;
         let settled = connection.prepare(include_str!("../../sql/queries/settled.sql")).await?;
-        Ok(Self { connection, arm, mark_xid, settled })
+        Ok(Self { connection, term, arm, disarm, mark_xid, settled })
     }
 
     /// Asks writers for a NOTIFY during the next `length`, whole seconds.
@@ -60,14 +64,13 @@ impl Wake {
         Ok(Armed { xid: row.get("xid") })
     }
 
-    /// Stops asking.
+    /// Stops asking, unless another relay leads by now: it may have asked meanwhile.
     ///
     /// # Errors
     /// As any statement.
     pub async fn disarm(&self) -> Result<()> {
-        // A deadline in 1970 is never in the future.
-        let never = -(1i64 << 40);
-        answer(self.connection.client().query_one(&self.arm, &[&never])).await.map(|_| ())
+        let client = self.connection.client();
+        answer(client.query_opt(&self.disarm, &[&self.term.token])).await.map(|_| ())
     }
 
     /// Every transaction that was in progress when the flag was set has ended: from now on each

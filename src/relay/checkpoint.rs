@@ -62,6 +62,14 @@ impl Looked {
     }
 }
 
+/// What was seen between two raises of the canary.
+struct Seen<'a> {
+    views: Vec<View>,
+    canary: &'a Canary,
+    /// It was raised: Redis had memory for it.
+    raised: bool,
+}
+
 /// What a round is made with.
 #[derive(Debug)]
 struct Means {
@@ -114,6 +122,7 @@ impl Appender {
                 }
             }
         }
+        self.restore_waiting();
         let urgent = self.work.urgent.iter().next().cloned();
         if let Some(stream) = urgent {
             self.checkpoint(Some(&stream));
@@ -186,9 +195,9 @@ async fn look(
     now_ms: u64,
 ) -> Result<Round> {
     let redis = &*means.redis;
-    // A Redis without memory takes no raise, and is trimmed all the same: that is how it gets some. If it
-    // goes back to a time after the last raise, groups go back with it unseen: they are given entries
-    // again.
+    // A Redis without memory takes no raise, and is trimmed all the same: that is how it gets some. Of its
+    // groups nothing is stored then: if it went back to a time after the last raise, those that are new
+    // would be missing, and nobody would see it.
     let (before, least) = match redis.canary(&means.owner, 1).await {
         Err(busy) if busy.kind() == Kind::Busy => (redis.canary(&means.owner, 0).await?, 0),
         before => (before?, 1),
@@ -208,7 +217,8 @@ async fn look(
     let Some(after) = after.filter(|after| goes_on(after, &before)) else {
         return Ok(Round::Nothing);
     };
-    let mut looked = store(means, checkpoints, due, views, &after, now_ms).await?;
+    let seen = Seen { views, canary: &after, raised: least > 0 };
+    let mut looked = store(means, checkpoints, due, seen, now_ms).await?;
     trim(redis, &mut looked).await?;
     for group in looked.iter_mut().flat_map(|looked| &mut looked.view.groups) {
         group.pending = None;
@@ -221,10 +231,10 @@ async fn store(
     means: &Means,
     checkpoints: &mut dyn Checkpoints,
     due: Vec<Due>,
-    views: Vec<View>,
-    canary: &Canary,
+    seen: Seen<'_>,
     now_ms: u64,
 ) -> Result<Vec<Looked>> {
+    let Seen { views, canary, raised } = seen;
     let (mut changed, mut looked) = (Vec::new(), Vec::with_capacity(due.len()));
     for (due, view) in due.into_iter().zip(views) {
         let is_there = matches!(view.place, Place::At(at) if at >= due.asked.at);
@@ -233,9 +243,10 @@ async fn store(
             let groups = view.groups.iter().map(|group| group.clone().within(due.asked.sent));
             let stream = due.asked.stream.clone();
             let restored = due.losses.now() == due.lost;
-            let checkpoint = Checkpoint { stream, floor, groups: groups.collect(), restored };
+            let groups = raised.then(|| groups.collect());
+            let checkpoint = Checkpoint { stream, floor, groups, restored };
             let print = fingerprint(&checkpoint);
-            let is_new = floor > 0 || !checkpoint.groups.is_empty() || due.checkpointed;
+            let is_new = floor > 0 || !view.groups.is_empty() || due.checkpointed;
             if due.stored != Some(print) && (is_new || due.stored.is_some()) {
                 changed.push((looked.len(), checkpoint));
             }
@@ -301,7 +312,7 @@ async fn trim(redis: &dyn Redis, looked: &mut [Looked]) -> Result<()> {
 
 fn fingerprint(checkpoint: &Checkpoint) -> u64 {
     let mut hasher = DefaultHasher::new();
-    checkpoint.floor.hash(&mut hasher);
-    checkpoint.groups.iter().for_each(|group| group.hash_into(&mut hasher));
+    (checkpoint.floor, checkpoint.groups.is_some()).hash(&mut hasher);
+    checkpoint.groups.iter().flatten().for_each(|group| group.hash_into(&mut hasher));
     hasher.finish()
 }

@@ -84,7 +84,8 @@ pub fn decide(finding: &Finding) -> Verdict {
         Verdict::Ahead { at }
     } else if !finding.in_log && (at.ms > finding.purged.ms || at.n > finding.purged.n) {
         Verdict::Foreign { at }
-    } else if at < finding.floor {
+    } else if at.n < finding.floor.n {
+        // By their numbers: a floor among entries that Postgres lost has the time of what follows them.
         Verdict::Forward { floor: finding.floor, lost: lost(finding.floor.n) }
     } else {
         Verdict::Replay { after: at, lost: lost(at.n) }

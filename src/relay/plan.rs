@@ -20,13 +20,15 @@ pub struct Plan {
     pub new_streams: Vec<Arc<str>>,
 }
 
-impl FromIterator<(Arc<str>, Position)> for Heads {
-    fn from_iter<I: IntoIterator<Item = (Arc<str>, Position)>>(heads: I) -> Self {
-        Self(heads.into_iter().collect())
-    }
-}
-
 impl Heads {
+    /// Those of a term that begins: its positions are later than all that the log knows, also where the
+    /// clock stands still. Otherwise a seal that Postgres lost in a failover, and whose entries are on
+    /// their way to Redis, could have given the same position to another row.
+    pub fn of_new_term(heads: impl IntoIterator<Item = (Arc<str>, Position)>) -> Self {
+        let later = |at: Position| Position { ms: at.ms + u64::from(at != Position::START), ..at };
+        Self(heads.into_iter().map(|(stream, at)| (stream, later(at))).collect())
+    }
+
     /// Gives each row the next number of its stream, in the order of the rows, and `clock_ms` or
     /// what the stream had last, whichever is later: numbers are dense and positions only grow,
     /// whatever the clock does.
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn numbers_are_dense_per_stream_and_keep_the_order_of_rows() {
-        let mut heads: Heads = [("a".into(), Position { ms: 5, n: 7 })].into_iter().collect();
+        let mut heads = Heads::of_new_term([("a".into(), Position { ms: 5, n: 7 })]);
         let plan = heads.plan(3, vec![row(1, "a"), row(4, "b"), row(9, "a")], 10);
         let (a, b) = (&plan.batches[0], &plan.batches[1]);
         assert_eq!((a.first_n, a.last()), (8, Position { ms: 10, n: 9 }));
@@ -94,5 +96,12 @@ mod tests {
         heads.plan(1, vec![row(1, "a")], 1_000);
         let plan = heads.plan(2, vec![row(2, "a")], 10);
         assert_eq!(plan.batches[0].last(), Position { ms: 1_000, n: 2 });
+    }
+
+    #[test]
+    fn a_new_term_gives_no_position_that_a_lost_seal_may_have_given() {
+        let mut heads = Heads::of_new_term([("a".into(), Position { ms: 1_000, n: 7 })]);
+        let plan = heads.plan(2, vec![row(2, "a")], 10);
+        assert_eq!(plan.batches[0].last(), Position { ms: 1_001, n: 8 });
     }
 }

@@ -58,7 +58,7 @@ impl Reader {
                 }
             };
         }
-        // Only if we stop of our own accord: whoever has taken the lease over may have asked meanwhile.
+        // Only if we stop of our own accord: the session that follows a failure asks anew.
         if let Some(wake) = self.wake.as_ref().filter(|_| stop.is_set()) {
             wake.disarm().await?;
         }

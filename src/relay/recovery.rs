@@ -266,8 +266,9 @@ impl Appender {
             if !matches!(progress.mode(), Mode::Replaying) {
                 continue;
             }
-            let (from, through) = (progress.at(), given.unwrap_or(progress.sealed().n));
-            if given.is_none() && through.saturating_sub(from.n) <= self.bounds.rows as u64 {
+            let (from, sealed) = (progress.at(), progress.sealed().n);
+            let through = given.unwrap_or(sealed).min(sealed);
+            if through == sealed && through.saturating_sub(from.n) <= self.bounds.rows as u64 {
                 progress.join();
             }
             self.work.replaying += 1;

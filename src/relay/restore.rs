@@ -11,7 +11,7 @@ use super::appender::Appender;
 use super::progress::{Mode, Progress};
 use super::report;
 use super::servers::LogReader;
-use super::work::{Comeback, Report};
+use super::work::{Comeback, Report, Rescue};
 use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
 use crate::group::Group;
@@ -76,8 +76,27 @@ impl Appender {
             Place::At(at) => *at,
             _ => Position::START,
         };
+        let rescue = Rescue { from, floor, epoch: progress.epoch() };
+        if self.checkpoints.is_none() {
+            // What was seen before the loss is on its way to be stored, as if nothing were lost.
+            self.work.to_restore.insert(stream.clone(), rescue);
+        } else {
+            self.begin(stream.clone(), rescue);
+        }
+    }
+
+    /// Puts back what waited for the end of a round of checkpoints.
+    pub(super) fn restore_waiting(&mut self) {
+        for (stream, rescue) in std::mem::take(&mut self.work.to_restore) {
+            let progress = self.streams.get(&stream);
+            if progress.is_some_and(|progress| progress.epoch() == rescue.epoch) {
+                self.begin(stream, rescue);
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: Arc<str>, Rescue { from, floor, epoch }: Rescue) {
         let (redis, log) = (self.redis.clone(), self.log.clone());
-        let (stream, epoch) = (stream.clone(), progress.epoch());
         self.work.tasks.spawn(async move {
             // First, so that whoever follows us begins with the groups again.
             log.lose_groups(&stream).await?;
@@ -152,7 +171,7 @@ impl Appender {
     pub(super) fn given(&self, stream: &str, progress: &Progress) -> Option<u64> {
         let comeback = self.work.pending.get(stream).filter(|_| !progress.is_sound())?;
         let given = comeback.groups.iter().map(|group| group.reach().n).max()?;
-        (given > progress.at().n && given < progress.sealed().n).then_some(given)
+        (given > progress.at().n).then_some(given)
     }
 
     pub(super) fn pended(&mut self, stream: Arc<str>, end: bool, answer: Appended) {

@@ -44,7 +44,7 @@ pub(super) trait Postgres: Debug + Send + Sync {
     fn log_reader(&self, connections: usize) -> Result<Arc<dyn LogReader>>;
     async fn log(&self, term: Term) -> Result<Box<dyn Log>>;
     async fn finder(&self) -> Result<Box<dyn Finder>>;
-    async fn wake(&self) -> Result<Box<dyn Wake>>;
+    async fn wake(&self, term: Term) -> Result<Box<dyn Wake>>;
     async fn checkpoints(&self, term: Term) -> Result<Box<dyn Checkpoints>>;
     async fn house(&self, retention: Duration) -> Result<Box<dyn House>>;
 }
@@ -205,8 +205,8 @@ impl Postgres for Database {
         Ok(Box::new(outbox::Finder::new(self.connect("find").await?).await?))
     }
 
-    async fn wake(&self) -> Result<Box<dyn Wake>> {
-        Ok(Box::new(outbox::Wake::new(self.connect("wake").await?).await?))
+    async fn wake(&self, term: Term) -> Result<Box<dyn Wake>> {
+        Ok(Box::new(outbox::Wake::new(self.connect("wake").await?, term).await?))
     }
 
     async fn checkpoints(&self, term: Term) -> Result<Box<dyn Checkpoints>> {

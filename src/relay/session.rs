@@ -152,7 +152,7 @@ async fn carry(
         finder: postgres.finder().await?,
         cursor: start.cursor,
         wake: match settings.wake {
-            true => Some(postgres.wake().await?),
+            true => Some(postgres.wake(term).await?),
             false => None,
         },
         poll: settings.poll,
@@ -284,7 +284,7 @@ impl Start {
         Ok(Self {
             cursor,
             last_seal,
-            heads: heads.iter().map(|head| (head.stream.clone(), head.sealed)).collect(),
+            heads: Heads::of_new_term(heads.iter().map(|head| (head.stream.clone(), head.sealed))),
             streams: heads
                 .into_iter()
                 .map(|head| {

@@ -72,6 +72,16 @@ pub(super) struct Comeback {
     pub(super) gone: Vec<String>,
 }
 
+/// A stream whose groups are to be put back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rescue {
+    /// Where Redis has it.
+    pub(super) from: Position,
+    /// It is to be behind this.
+    pub(super) floor: Position,
+    pub(super) epoch: u64,
+}
+
 /// What is going on beside the loop; nothing at first.
 #[derive(Default)]
 pub(super) struct Work {
@@ -89,6 +99,8 @@ pub(super) struct Work {
     pub(super) nameless: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: BTreeMap<Arc<str>, Refused>,
+    /// Streams that wait with their groups for the round of checkpoints that is under way.
+    pub(super) to_restore: BTreeMap<Arc<str>, Rescue>,
     /// Groups that are to get back what they had not acknowledged.
     pub(super) pending: BTreeMap<Arc<str>, Comeback>,
     /// Streams to look at as soon as the round that is under way has ended.

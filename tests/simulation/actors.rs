@@ -17,6 +17,10 @@ use crate::position::Position;
 /// Consumer groups of every stream.
 pub(super) const GROUPS: [&str; 2] = ["ship", "bill"];
 const KEYS: u64 = 3;
+/// A consumer may come, or come back, as late as that.
+const LATE_MS: u64 = 25_000;
+/// Rows of a transaction that keeps the relay busy.
+const BURST: u64 = 60;
 /// What takes the lease of a dead relay, or a new connection, may take so long.
 const REPLACED_MS: u64 = 12_000;
 
@@ -52,7 +56,9 @@ impl Writer {
     pub(super) async fn run(mut self, length: Duration) {
         let until = tokio::time::Instant::now() + length;
         while tokio::time::Instant::now() < until {
-            self.transaction().await;
+            let rows = if self.dice.one_in(50) { BURST } else { 4 };
+            let open_ms = if self.dice.one_in(40) { 4_000 } else { 2 };
+            self.transaction(rows, open_ms).await;
             let idle = match self.dice.below(8) {
                 0 => self.dice.below(2_000),
                 1..4 => self.dice.below(20),
@@ -60,13 +66,18 @@ impl Writer {
             };
             pause(idle).await;
         }
+        // After a burst the relay asks for wake-ups anew, and this one has its row from before that: nobody
+        // who writes later makes up for a wake-up that is lost.
+        self.transaction(BURST, 2).await;
+        self.transaction(1, 4_000).await;
     }
 
     fn keys<T>(&self, look: impl FnOnce(&mut Keys) -> T) -> T {
         look(&mut self.keys.lock().expect("nobody panics with it"))
     }
 
-    async fn transaction(&mut self) {
+    /// Writes up to `rows` rows and commits them, most of the time, after so many milliseconds at most.
+    async fn transaction(&mut self, rows: u64, open_ms: u64) {
         let boot = self.world.with(|world| world.postgres.boot);
         let key = match self.dice.one_in(2) {
             true => self.lock().await,
@@ -79,7 +90,7 @@ impl Writer {
         let (mut xid, mut ids, mut events, mut wakes) = (None, Vec::new(), Vec::new(), false);
         // As the trigger reads the flag: as it is now, not as the transaction's snapshot has it.
         let asked = |world: &World| world.postgres.facts.wake_until_s > world.postgres_ms() / 1_000;
-        for _ in 0..self.dice.within(1..=4) {
+        for _ in 0..self.dice.within(1..=rows) {
             // An id is drawn before the transaction has an xid.
             let id = self.world.with(|world| world.postgres.draw_id());
             pause(self.dice.one_in(6).into()).await;
@@ -103,9 +114,9 @@ impl Writer {
             });
             ids.push(id);
             events.push(event);
-            let long = self.dice.one_in(40);
-            pause(if long { self.dice.below(4_000) } else { self.dice.below(2) }).await;
+            pause(self.dice.below(2)).await;
         }
+        pause(self.dice.below(open_ms)).await;
         let (commits, durable) =
             (!self.dice.one_in(6), self.hasty == 0 || !self.dice.one_in(self.hasty));
         self.world.with(|world| {
@@ -161,8 +172,13 @@ pub(super) struct Consumer {
 impl Consumer {
     /// Reads for ever. What it is given it acknowledges soon, most of it.
     pub(super) async fn run(mut self) {
-        self.world.with(|world| world.oracle.joins(&self.stream, self.group));
+        if self.dice.one_in(3) {
+            pause(self.dice.below(LATE_MS)).await;
+        }
         loop {
+            if self.dice.one_in(400) && !self.world.with(|world| world.calm) {
+                pause(self.dice.below(LATE_MS)).await;
+            }
             let found = {
                 let world = self.world.clone();
                 world.with(|world| self.read(world))
@@ -195,20 +211,15 @@ impl Consumer {
         let found: Vec<(Position, Uuid)> =
             found.into_iter().map(|(at, fields)| (at, event_of(&fields))).collect();
         for (_, event) in &found {
-            world.oracle.given(&self.stream, self.group, *event, !pending);
+            world.oracle.given(now, &self.stream, self.group, *event, !pending);
         }
         found
     }
 
     /// Makes its group, where no checkpoint knows it: that is what brings it back otherwise.
     fn join(&self, world: &mut World) {
-        let held = world.redis.held.streams.get(&self.stream);
-        let is_there = held.is_some_and(|held| held.groups.contains_key(self.group));
-        let log = world.postgres.facts.streams.get(&self.stream);
-        let kept = log.and_then(|log| log.checkpoint.as_ref());
-        let is_kept = kept.is_some_and(|kept| kept.groups.iter().any(|g| g.name == self.group));
-        if !is_there && !is_kept {
-            world.redis.make_group(&self.stream, self.group, false);
+        if !world.has_group(&self.stream, self.group) {
+            world.joins(&self.stream, self.group);
         }
     }
 }
@@ -286,6 +297,7 @@ fn inject(world: &Shared, relays: &mut Relays, choices: &Choices, fault: Fault) 
                     _ => world.postgres.crash(),
                 };
                 world.oracle.postgres_lost(&before, &world.postgres.facts);
+                world.forget_groups();
             });
             (0..choices.relays).for_each(|relay| net(relays, relay, Side::Postgres).cut());
         }

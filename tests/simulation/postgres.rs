@@ -381,8 +381,13 @@ impl Postgres {
                 continue;
             }
             let floor = stream.floor_at(one.floor.max(stream.purged.n));
-            stream.groups_lost = false;
-            let (canary, groups) = (canary.clone(), one.groups.clone());
+            let before = stream.checkpoint.take();
+            stream.groups_lost &= one.groups.is_none();
+            let (canary, groups) = match (&one.groups, before) {
+                (Some(groups), _) => (canary.clone(), groups.clone()),
+                (None, Some(before)) => (before.canary, before.groups),
+                (None, None) => (canary.clone(), Vec::new()),
+            };
             stream.checkpoint = Some(Checkpoint { canary, floor, groups });
             saved.push((one.stream.clone(), floor));
         }
@@ -416,11 +421,12 @@ fn shows(snapshot: &Snapshot, xid: u64) -> bool {
 }
 
 impl Stream {
-    /// The position that the log gives to number `n`.
+    /// The position that the log gives to number `n`, or gave before it was lost.
     pub(super) fn locate(&self, n: u64) -> Option<Position> {
         let batch = self.batches.range(n..).next().filter(|(_, batch)| batch.first_n <= n);
         let known = [self.head, self.purged].into_iter().find(|known| known.n == n && n > 0);
-        batch.map(|(_, batch)| Position { ms: batch.ms, n }).or(known)
+        let phantom = self.phantoms.iter().find(|at| at.n == n).copied();
+        batch.map(|(_, batch)| Position { ms: batch.ms, n }).or(known).or(phantom)
     }
 
     fn floor_at(&self, n: u64) -> Position {

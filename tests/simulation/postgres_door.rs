@@ -92,8 +92,8 @@ impl Postgres for PostgresDoor {
         Ok(Box::new(self.session(0).await?))
     }
 
-    async fn wake(&self) -> Result<Box<dyn Wake>> {
-        let (session, heard) = (self.session(0).await?, Arc::<Notify>::default());
+    async fn wake(&self, term: Term) -> Result<Box<dyn Wake>> {
+        let (session, heard) = (self.session(term.token).await?, Arc::<Notify>::default());
         let listener = heard.clone();
         session.ask(move |world| Ok(world.postgres.listeners.push(listener))).await?;
         Ok(Box::new(Listener { session, heard }))
@@ -319,7 +319,14 @@ impl Wake for Listener {
     }
 
     async fn disarm(&self) -> Result<()> {
-        self.session.ask(|world| Ok(world.postgres.facts.wake_until_s = 0)).await
+        let token = self.session.token;
+        let disarmed = self.session.ask(move |world| {
+            if world.postgres.fence(token).is_ok() {
+                world.postgres.facts.wake_until_s = 0;
+            }
+            Ok(())
+        });
+        disarmed.await
     }
 
     async fn settled(&self, armed: &Armed) -> Result<bool> {

@@ -212,7 +212,7 @@ impl Redis for Connection {
             let pended = self.ask(move |world| {
                 Ok(match world.redis_is_full() {
                     true => Appended::Refused(busy()),
-                    false => world.redis.pend(&stream, expected, &group, is_gone),
+                    false => world.pend(&stream, expected, &group, is_gone),
                 })
             });
             match pended.await? {

@@ -11,10 +11,15 @@ use super::world::Shared;
 
 /// Listens on this thread until it is dropped.
 pub(super) fn listen(world: &Shared) -> DefaultGuard {
-    tracing::subscriber::set_default(Ear(world.clone()))
+    let aloud = std::env::var_os("OUTBOX_SIMULATION_RUN").is_some();
+    tracing::subscriber::set_default(Ear { world: world.clone(), aloud })
 }
 
-struct Ear(Shared);
+struct Ear {
+    world: Shared,
+    /// What the relay says is printed: one run is repeated to be understood.
+    aloud: bool,
+}
 
 /// The fields of `Redis lost entries … of stream …`.
 #[derive(Default)]
@@ -56,19 +61,24 @@ impl Visit for Told {
 
 impl Subscriber for Ear {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN && metadata.target().ends_with("relay::report")
+        let reports =
+            *metadata.level() <= Level::WARN && metadata.target().ends_with("relay::report");
+        reports || self.aloud && *metadata.level() <= Level::INFO
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut told = Told::default();
         event.record(&mut told);
+        if self.aloud {
+            println!("  {:>6} ms  {}", self.world.with(|world| world.elapsed_ms()), told.message);
+        }
         if ALARMS.iter().any(|alarm| told.message.starts_with(alarm)) {
-            self.0.with(|world| world.oracle.alarmed(&told.message));
+            self.world.with(|world| world.oracle.alarmed(&told.message));
         }
         if let (true, Some(stream), Some(first), Some(last)) =
             (told.kind, told.stream, told.first, told.last)
         {
-            self.0.with(|world| {
+            self.world.with(|world| {
                 let now = world.now_ms();
                 world.oracle.reported(now, &stream, first, last);
             });

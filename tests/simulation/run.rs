@@ -83,6 +83,7 @@ async fn play(plan: &Plan, world: &Shared, dice: &mut Dice, metrics: &Metrics) {
     }
     past.abort();
     relays.heal();
+    world.with(|world| world.calm = true);
     let quiet = tokio::time::timeout(REST, rest(world)).await;
     world.with(|world| match quiet {
         Ok(()) => {
@@ -124,16 +125,14 @@ fn unrest(world: &World) -> Option<String> {
             continue;
         }
         let (sealed, dispatched) = (stream.sealed(), stream.dispatched());
-        if dispatched < sealed.n {
-            let (told, held) = (&stream.told, world.redis.held.streams.get(name));
-            let held = held.map(super::redis::Stream::view);
-            return Some(format!(
-                "{name} is sealed up to {sealed}, dispatched up to {dispatched}: {told:?}, {held:?}"
-            ));
-        }
         let held = world.redis.held.streams.get(name);
-        if held.is_none_or(|held| held.last < sealed) {
-            return Some(format!("{name} is sealed up to {sealed}, Redis has it otherwise"));
+        // What a person or a Postgres that lost it had put there, and Redis has lost, nobody can put back.
+        let lacks = |held: &super::redis::Stream| stream.log().any(|(at, _)| at > held.last);
+        if dispatched < sealed.n || held.is_none_or(lacks) {
+            let (told, view) = (&stream.told, held.map(super::redis::Stream::view));
+            return Some(format!(
+                "{name} is sealed up to {sealed}, dispatched up to {dispatched}: {told:?}, {view:?}"
+            ));
         }
         for group in GROUPS {
             let Some(members) = held.and_then(|held| held.groups.get(group)) else {

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) dice: Dice,
     pub(super) steps: u64,
+    /// Nobody writes or breaks anything any more; consumers take no rest.
+    pub(super) calm: bool,
     begun: Instant,
     /// What Redis held at earlier times, the latest last.
     past: Vec<Held>,
@@ -47,6 +49,7 @@ impl Shared {
             oracle: Oracle::default(),
             dice,
             steps: 0,
+            calm: false,
             begun: Instant::now(),
             past: Vec::new(),
         })))
@@ -63,7 +66,12 @@ pub(super) fn event_of(fields: &Fields) -> Uuid {
 
 impl World {
     pub(super) fn now_ms(&self) -> u64 {
-        BEGINNING_MS + self.begun.elapsed().as_millis() as u64
+        BEGINNING_MS + self.elapsed_ms()
+    }
+
+    /// Since the run began.
+    pub(super) fn elapsed_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
     }
 
     /// The clock of Postgres.
@@ -106,6 +114,20 @@ impl World {
         answer
     }
 
+    pub(super) fn pend(
+        &mut self,
+        stream: &str,
+        expected: Position,
+        group: &Group,
+        is_gone: bool,
+    ) -> Appended {
+        let answer = self.redis.pend(stream, expected, group, is_gone);
+        if answer == Appended::Done {
+            self.oracle.settled(&self.postgres.facts, &stream.into(), &group.name);
+        }
+        answer
+    }
+
     pub(super) fn trim(&mut self, stream: &Name, floor: Position, grouped: bool) -> u64 {
         let events = |redis: &Redis| -> Vec<Uuid> {
             let held = redis.held.streams.get(stream);
@@ -139,6 +161,30 @@ impl World {
         }
     }
 
+    // ---- consumers ----
+
+    /// It is in Redis, or a checkpoint will bring it back.
+    pub(super) fn has_group(&self, stream: &str, group: &str) -> bool {
+        let held = self.redis.held.streams.get(stream);
+        let is_there = held.is_some_and(|held| held.groups.contains_key(group));
+        let log = self.postgres.facts.streams.get(stream);
+        let kept = log.and_then(|log| log.checkpoint.as_ref());
+        is_there || kept.is_some_and(|kept| kept.groups.iter().any(|kept| kept.name == group))
+    }
+
+    /// A consumer makes its group, which begins with what is there.
+    pub(super) fn joins(&mut self, stream: &Name, group: &str) {
+        let held = self.redis.held.streams.get(stream);
+        let first = held.and_then(|held| held.entries.keys().next());
+        let gone = match (first, held) {
+            (Some(first), _) => first.n.saturating_sub(1),
+            (None, held) => held.map_or(0, |held| held.last.n),
+        };
+        let now = self.now_ms();
+        self.oracle.joins(now, stream, group, gone);
+        self.redis.make_group(stream, group, false);
+    }
+
     // ---- what happens to Redis ----
 
     pub(super) fn remember_redis(&mut self) {
@@ -161,12 +207,22 @@ impl World {
             let left = is.map_or(0, |is| is.last.n);
             // What comes may be newer than what was there, if that had lost something before.
             if left < was.max(marked) {
-                self.oracle.lost(now, facts, name, left, is.is_none());
+                self.oracle.lost(now, facts, name, left);
             }
+            self.oracle.came_back(name, left);
+            self.oracle.groups_lost(now, facts, name, is.is_none());
         }
         self.oracle.emptied = true;
-        let names: Vec<Name> = self.redis.held.streams.keys().cloned().collect();
-        names.iter().for_each(|name| self.oracle.unsettle(name));
+        self.forget_groups();
+    }
+
+    /// Of groups that Redis has lost and that no checkpoint knows, nobody knows.
+    pub(super) fn forget_groups(&mut self) {
+        for (stream, group) in self.oracle.groups() {
+            if !self.has_group(&stream, &group) {
+                self.oracle.leaves(stream, group);
+            }
+        }
     }
 
     /// An earlier state of it, if there is one.
@@ -193,10 +249,10 @@ impl World {
         self.redis.held = held;
         let marked = self.postgres.facts.streams.get(name).map_or(0, |log| log.dispatched());
         if left < was.max(marked) {
-            self.oracle.lost(now, &self.postgres.facts, name, left, !rolled_back);
+            self.oracle.lost(now, &self.postgres.facts, name, left);
         }
-        if rolled_back {
-            self.oracle.unsettle(name);
-        }
+        self.oracle.came_back(name, left);
+        self.oracle.groups_lost(now, &self.postgres.facts, name, !rolled_back);
+        self.forget_groups();
     }
 }
