@@ -70,12 +70,12 @@ fn each_is_caught() {
         let caught = Tree::new(root(), mutant.by).catch(mutant);
         let mut rows = rows();
         match caught {
-            Some(caught) => {
+            Ok(caught) => {
                 println!("{}: seed {}: {}", mutant.name, caught.seed, caught.sentence);
                 rows.insert(mutant.name.to_owned(), row(mutant, &caught.seed, &caught.invariant));
             }
-            None => {
-                println!("{}: SURVIVED", mutant.name);
+            Err(why) => {
+                println!("{}: NOT CAUGHT: {why}", mutant.name);
                 rows.insert(mutant.name.to_owned(), row(mutant, "survived", "none"));
                 survivors.push(mutant.name);
             }

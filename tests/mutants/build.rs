@@ -34,9 +34,12 @@ impl Tree {
         Self { source: source.to_owned(), copy: folder.join("tree"), target: folder.join("build") }
     }
 
-    /// Builds it and runs it until an invariant is broken; None if none is. What catches it must hold where
-    /// nothing is broken.
-    pub(super) fn catch(&self, mutant: &Mutant) -> Option<Caught> {
+    /// Builds it and runs it until an invariant is broken. What catches it must hold where nothing is broken.
+    ///
+    /// # Errors
+    ///
+    /// What came of it instead: it survived, or it failed in another way.
+    pub(super) fn catch(&self, mutant: &Mutant) -> Result<Caught, String> {
         self.keep_whole(mutant.by);
         let text = std::fs::read_to_string(self.source.join(mutant.file)).unwrap();
         assert_eq!(text.matches(mutant.from).count(), 1, "{}: {}", mutant.name, mutant.file);
@@ -48,7 +51,9 @@ impl Tree {
             true => self.program(),
             false => self.cargo(mutant.by, &["--no-run"], &[]),
         };
-        assert!(built.status.success(), "{} does not build:\n{}", mutant.name, said(&built));
+        if !built.status.success() {
+            return Err(format!("it does not build:\n{}", said(&built)));
+        }
         let ran = match mutant.by {
             By::Simulation => {
                 let limits =
@@ -69,20 +74,19 @@ impl Tree {
             }
         };
         if ran.status.success() {
-            return None;
+            return Err("survived".to_owned());
         }
         let said = said(&ran);
-        let caught = read(&said);
-        assert!(caught.is_some(), "{} failed without an invariant:\n{said}", mutant.name);
-        if let Some(Caught { seed, .. }) = &caught {
-            let whole = self.run_whole(mutant.by, seed);
-            assert!(
-                whole.status.success(),
-                "seed {seed} fails on the whole program:\n{}",
-                self::said(&whole)
-            );
+        let caught =
+            read(&said).ok_or_else(|| format!("it failed without an invariant:\n{said}"))?;
+        let whole = self.run_whole(mutant.by, &caught.seed);
+        match whole.status.success() {
+            true => Ok(caught),
+            false => {
+                let said = self::said(&whole);
+                Err(format!("seed {} fails on the whole program too:\n{said}", caught.seed))
+            }
         }
-        caught
     }
 
     /// Makes the copy the same as the source, and keeps what is built of that.
@@ -145,6 +149,10 @@ impl Tree {
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target);
         command.env("RUST_BACKTRACE", "0").envs(variables.iter().copied());
         command.env_remove("OUTBOX_RELAY_BIN");
+        if by == By::Simulation {
+            // Ten times the schedules for a build of twice the time.
+            command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
+        }
         command.output().unwrap()
     }
 }
@@ -169,10 +177,16 @@ fn read(said: &str) -> Option<Caught> {
     Some(Caught { seed: seeds.next_back()?, invariant, sentence })
 }
 
-/// Copies what differs, so that only that is built again.
+/// Copies what differs, so that only that is built again; removes what is gone.
 fn renew(from: &Path, to: &Path) {
     if from.is_dir() {
         std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(to).unwrap() {
+            let entry = entry.unwrap();
+            if !from.join(entry.file_name()).exists() && entry.file_type().unwrap().is_file() {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
         for entry in std::fs::read_dir(from).unwrap() {
             let name = entry.unwrap().file_name();
             renew(&from.join(&name), &to.join(&name));
