@@ -3,7 +3,7 @@
 -- Called by:  outbox::log_reader, once when a relay begins to lead, and by commands.
 -- Locks:      none beyond those of any select.
 -- Returns:    name, sealed ms and n, dispatched n, floor ms and n, purged ms and n, the canary at the last
---             checkpoint, whether its groups are lost, state, reason, whether somebody holds it.
+--             checkpoint and when that was, in epoch microseconds, whether its groups are lost, state, reason, whether somebody holds it.
 --
 -- Marks are set in order within a stream, so the walk back from the head is as long as the backlog.
 select s.name,
@@ -11,6 +11,7 @@ select s.name,
        greatest(coalesce(h.last_n, 0), s.head_n) as sealed,
        greatest(coalesce(d.last_n, 0), s.head_n) as dispatched,
        f.ms as floor_ms, f.n as floor_n, s.purged_ms, s.purged_n, f.nonce, f.count,
+       coalesce(extract(epoch from f.taken_at) * 1e6, 0)::bigint as checkpointed_us,
        s.groups_lost, s.state, s.reason, s.paused_at is not null as paused
 from outbox.stream s
 join outbox.floor f on f.stream = s.name

@@ -76,6 +76,7 @@ impl LogReader {
                 canary: row
                     .get::<_, Option<String>>("nonce")
                     .zip(row.get::<_, Option<i64>>("count").map(i64::unsigned_abs)),
+                checkpointed_us: row.get("checkpointed_us"),
                 groups_lost: row.get("groups_lost"),
                 told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
                 paused: row.get("paused"),

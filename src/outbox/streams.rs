@@ -19,6 +19,8 @@ pub struct Head {
     pub purged: Position,
     /// What the canary said at the latest checkpoint: which life of Redis, and how far it had got.
     pub canary: Option<(String, u64)>,
+    /// When that was, in microseconds since 1970 by the clock of Postgres; 0 if there is no checkpoint.
+    pub checkpointed_us: i64,
     /// Redis has lost something of it, and its consumer groups are not back yet.
     pub groups_lost: bool,
     /// What people were last told, and why.

@@ -309,8 +309,9 @@ impl Start {
     }
 }
 
-/// How far this life of Redis has got. A new one if it has gone back behind a checkpoint, so that its
-/// counter cannot catch up unseen before all groups are put back; None if it has no memory for that.
+/// How far this life of Redis has got. A new one if it has gone back behind a checkpoint, or is not the
+/// life that the latest checkpoint is of, so that its counter cannot catch up unseen, with what it counts
+/// now or had counted before; None if it has no memory for that.
 async fn canary(ready: &Ready, heads: &[Head]) -> Result<Option<Canary>> {
     let canary = ready.redis.canary(&ready.owner, 0).await?;
     let is_same = |head: &&Head| {
@@ -318,7 +319,10 @@ async fn canary(ready: &Ready, heads: &[Head]) -> Result<Option<Canary>> {
     };
     let gone_back =
         heads.iter().filter(is_same).any(|head| !is_of(head.canary.as_ref(), canary.as_ref()));
-    if canary.is_some() && !gone_back {
+    let kept = heads.iter().filter(|head| head.canary.is_some());
+    let latest = kept.max_by_key(|head| head.checkpointed_us);
+    let goes_on = latest.is_none_or(|head| is_of(head.canary.as_ref(), canary.as_ref()));
+    if canary.is_some() && !gone_back && goes_on {
         return Ok(canary);
     }
     if gone_back {

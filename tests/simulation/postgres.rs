@@ -28,6 +28,8 @@ pub(super) struct Facts {
     lease_until_ms: u64,
     pub(super) cursor: Cursor,
     pub(super) last_seal: i64,
+    /// Checkpoints that were ever stored.
+    checkpoints: i64,
     pub(super) streams: BTreeMap<Arc<str>, Stream>,
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Logged {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Checkpoint {
     pub(super) canary: (String, u64),
+    /// Which of all checkpoints it is.
+    pub(super) taken: i64,
     pub(super) floor: Position,
     pub(super) groups: Vec<Group>,
 }
@@ -114,6 +118,7 @@ impl Postgres {
             lease_until_ms: 0,
             cursor: Cursor { base: snapshot("100:100:".to_owned()), window: None, high: 0 },
             last_seal: 0,
+            checkpoints: 0,
             streams: BTreeMap::new(),
         };
         let (durable, history) = (facts.clone(), Vec::new());
@@ -388,7 +393,9 @@ impl Postgres {
                 (None, Some(before)) => (before.canary, before.groups),
                 (None, None) => (canary.clone(), Vec::new()),
             };
-            stream.checkpoint = Some(Checkpoint { canary, floor, groups });
+            self.facts.checkpoints += 1;
+            let taken = self.facts.checkpoints;
+            stream.checkpoint = Some(Checkpoint { canary, taken, floor, groups });
             saved.push((one.stream.clone(), floor));
         }
         self.committed();
@@ -464,6 +471,7 @@ impl Stream {
             floor: self.floor(),
             purged: self.purged,
             canary: self.checkpoint.as_ref().map(|kept| kept.canary.clone()),
+            checkpointed_us: self.checkpoint.as_ref().map_or(0, |kept| kept.taken),
             groups_lost: self.groups_lost,
             told: self.told.clone().unwrap_or((State::Active, None)),
             paused: false,

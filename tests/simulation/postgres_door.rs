@@ -372,6 +372,7 @@ impl Checkpoints for Session {
             for (stream, floor) in &saved {
                 world.oracle.stored(now, &world.postgres.facts, stream, floor.n);
             }
+            world.no_group_is_forgotten();
             Ok(saved)
         })
         .await

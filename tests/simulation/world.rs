@@ -172,6 +172,16 @@ impl World {
         is_there || kept.is_some_and(|kept| kept.groups.iter().any(|kept| kept.name == group))
     }
 
+    /// A group that Redis lost is in the latest checkpoint until it is back.
+    pub(super) fn no_group_is_forgotten(&mut self) {
+        for (stream, group) in self.oracle.groups() {
+            if !self.has_group(&stream, &group) {
+                let sentence = format!("a checkpoint forgets group {group} of stream {stream}");
+                self.oracle.violated("I7", &sentence);
+            }
+        }
+    }
+
     /// A consumer makes its group, which begins with what is there.
     pub(super) fn joins(&mut self, stream: &Name, group: &str) {
         let held = self.redis.held.streams.get(stream);

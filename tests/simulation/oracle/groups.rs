@@ -14,8 +14,10 @@ impl Oracle {
         self.begins_behind(stream, group, gone.max(floor));
     }
 
+    /// Those that have begun, and that Redis or a checkpoint knows.
     pub(crate) fn groups(&self) -> Vec<(Name, String)> {
-        self.readers.keys().cloned().collect()
+        let known = self.readers.iter().filter(|(_, reader)| !reader.is_away);
+        known.map(|(place, _)| place.clone()).collect()
     }
 
     /// A group is gone, and has to begin anew.
