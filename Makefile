@@ -5,6 +5,7 @@
 # make failure N=14     runs the tests of one failure of tests/failures.md
 # make simulate MINUTES=5   runs the relay in simulated time, schedule after schedule
 # make mutants          builds it with one thing broken, again and again, and sees each caught
+# make bench            measures how fast it is, beside the limit and the textbook; MEASURE=drain for one
 # make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
 
 CARGO ?= cargo
@@ -14,7 +15,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
-.PHONY: demo test swarm lint deps languages failure simulate mutants fuzz
+.PHONY: demo test swarm lint deps languages failure simulate mutants bench fuzz
 
 demo: deps
 	$(CARGO) build --release
@@ -23,10 +24,11 @@ demo: deps
 # The fail-points are for tests only; whatever kills at random, and the demo, run against the release build.
 test: deps languages
 	$(CARGO) build --release
-	$(CARGO) test --release --lib
+	$(CARGO) test --features failpoints --lib
 	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm::
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
 		$(CARGO) test --features failpoints --test it -- random demo:: swarm::
+	$(CARGO) bench --bench measures -- --short
 
 # Random kills run against the release build; what came of it is below target, as JSON.
 swarm: deps
@@ -53,6 +55,11 @@ simulate:
 # Half an hour; MUTANT=… runs those whose names contain it.
 mutants: deps
 	OUTBOX_MUTANT="$(MUTANT)" $(CARGO) test --features failpoints --test it -- --ignored --nocapture mutants::
+
+# Half an hour for all; nothing else should run.
+bench: deps
+	$(CARGO) bench --bench measures -- $(MEASURE) --runs $(or $(RUNS),3)
+	$(CARGO) bench --bench measures -- picture
 
 # All doors at the same time, each for as long.
 fuzz: deps

@@ -90,6 +90,10 @@ impl Writer {
         let (mut xid, mut ids, mut events, mut wakes) = (None, Vec::new(), Vec::new(), false);
         // As the trigger reads the flag: as it is now, not as the transaction's snapshot has it.
         let asked = |world: &World| world.postgres.facts.wake_until_s > world.postgres_ms() / 1_000;
+        // It reads before it writes, or thinks before it commits.
+        let open = self.dice.below(open_ms);
+        let (before, after) = if self.dice.one_in(2) { (open, 0) } else { (0, open) };
+        pause(before).await;
         for _ in 0..self.dice.within(1..=rows) {
             // An id is drawn before the transaction has an xid.
             let id = self.world.with(|world| world.postgres.draw_id());
@@ -116,7 +120,7 @@ impl Writer {
             events.push(event);
             pause(self.dice.below(2)).await;
         }
-        pause(self.dice.below(open_ms)).await;
+        pause(after).await;
         let (commits, durable) =
             (!self.dice.one_in(6), self.hasty == 0 || !self.dice.one_in(self.hasty));
         self.world.with(|world| {
