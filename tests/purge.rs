@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-
 use crate::support::dice::Dice;
 use crate::support::eventually;
 use crate::support::journal::{Note, read_stream};
+use crate::support::leaves;
 use crate::support::workers::{Workers, make_group};
 use crate::support::world::World;
 use crate::support::writers::write_rows;
@@ -88,22 +87,10 @@ async fn what_a_group_has_not_acknowledged_stays_however_old() {
     world.reconcile().await;
 }
 
-/// A leaf per hundred ids from here on.
-async fn small_leaves(client: &Client) {
-    client.batch_execute("select outbox.attach_leaves(100, 20)").await.unwrap();
-}
-
 /// A schema whose leaves are small from the start.
 async fn with_small_leaves() -> World {
     let world = World::new().await;
-    let sql = "do $$ declare l record; begin \
-                   for l in select * from outbox.leaf loop \
-                       execute format('drop table outbox.%I', l.name); \
-                   end loop; \
-                   delete from outbox.leaf; \
-               end $$";
-    world.sql(sql).await;
-    small_leaves(&world.owner().await).await;
+    leaves::make_small(&world).await;
     world
 }
 

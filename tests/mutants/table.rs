@@ -220,12 +220,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        where coalesce(f.n, 0) < u.n and false)",
     ),
     swarmed(
-        "seal without asking who leads",
-        "sql/queries/seal.sql",
-        "where token = $1 and ended_at is null for share",
-        "where $1 is not null and ended_at is null for share",
-    ),
-    swarmed(
         "trim by a floor that was true a moment ago",
         "src/stream/trim.lua",
         "    if after(keep, needed) then keep = needed end",
@@ -248,11 +242,5 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/stream/pend.lua",
         "    if #redis.call('XRANGE', key, id, id) > 0 then",
         "    if #redis.call('XRANGE', key, id, id) > 1 then",
-    ),
-    swarmed(
-        "marks are not taken back",
-        "sql/queries/unmark.sql",
-        "    set dispatched_at = null\n",
-        "    set dispatched_at = b.dispatched_at\n",
     ),
 ];

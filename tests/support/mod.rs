@@ -4,6 +4,7 @@ pub(crate) mod command;
 pub(crate) mod contents;
 pub(crate) mod dice;
 pub(crate) mod journal;
+pub(crate) mod leaves;
 pub(crate) mod pooler;
 pub(crate) mod proxy;
 pub(crate) mod relay;

@@ -22,6 +22,7 @@ use super::writers::{self, Desk};
 use crate::support::dice::Dice;
 use crate::support::eventually;
 use crate::support::journal::Fate;
+use crate::support::leaves;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
 use crate::support::world::{RELAY, World};
@@ -128,6 +129,9 @@ impl Stage {
             postgres = postgres.with("wal_writer_delay", "10000");
         }
         let world = World::with(postgres, redis).await;
+        if settings.retention > 0 {
+            leaves::make_small(&world).await;
+        }
         let streams: Vec<String> =
             NAMES.iter().take(settings.streams as usize).map(|&name| name.into()).collect();
         let groups: Vec<String> =
