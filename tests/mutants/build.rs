@@ -8,7 +8,7 @@ use super::table::{By, Mutant};
 /// What the program is built from.
 const PARTS: [&str; 6] = ["src", "sql", "tests", "Cargo.toml", "Cargo.lock", "README.md"];
 /// How long a simulation may take to catch one, in seconds.
-const SECONDS: &str = "90";
+const SECONDS: &str = "180";
 /// How many seeds the swarm may take.
 const SEEDS: &str = "16";
 

@@ -189,6 +189,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let seen = self.world.with(|world| world.postgres.facts.wake_until_s > \
          world.postgres_ms() / 1_000);\n        let asked = |_: &World| seen;",
     ),
+    simulated(
+        "trim by a floor that was true a moment ago",
+        "tests/simulation/redis.rs",
+        "        let keep = needed.fold(Stream::following(floor), Position::min);",
+        "        let keep = needed.fold(Stream::following(floor), |keep, _| keep);",
+    ),
     swarmed(
         "blind XADD",
         "src/stream/append.lua",
@@ -218,12 +224,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "sql/migrations/0003_bounds.sql",
         "        where coalesce(f.n, 0) < u.n)",
         "        where coalesce(f.n, 0) < u.n and false)",
-    ),
-    swarmed(
-        "trim by a floor that was true a moment ago",
-        "src/stream/trim.lua",
-        "    if after(keep, needed) then keep = needed end",
-        "",
     ),
     swarmed(
         "floor one too high, as Redis computes it",

@@ -228,6 +228,17 @@ impl Consumer {
     }
 }
 
+// ---- people ----
+
+/// Now and then somebody has a group do again what is still there.
+pub(super) async fn set_groups_back(world: Shared, mut dice: Dice) {
+    loop {
+        pause(dice.below(4_000)).await;
+        let (stream, group) = (*dice.pick(&STREAMS), *dice.pick(&GROUPS));
+        world.with(|world| world.set_back(&stream.into(), group, &mut dice));
+    }
+}
+
 // ---- whoever breaks things ----
 
 /// Does what the plan says, when it says it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::actors::{Consumer, GROUPS, Writer, break_things};
+use super::actors::{Consumer, GROUPS, Writer, break_things, set_groups_back};
 use super::dice::Dice;
 use super::oracle::Counts;
 use super::plan::{Plan, STREAMS};
@@ -77,11 +77,17 @@ async fn play(plan: &Plan, world: &Shared, dice: &mut Dice, metrics: &Metrics) {
         consumers.spawn(consumer.run());
     }
     let past = tokio::spawn(remember(world.clone()));
+    let mut people = tokio::task::JoinSet::new();
+    let mut whim = Dice::seeded(plan.seed ^ 0xbac);
+    if whim.one_in(4) {
+        people.spawn(set_groups_back(world.clone(), whim));
+    }
     break_things(world, &mut relays, plan).await;
     while let Some(written) = writers.join_next().await {
         written.expect("a writer ends well");
     }
     past.abort();
+    people.shutdown().await;
     relays.heal();
     world.with(|world| world.calm = true);
     let quiet = tokio::time::timeout(REST, rest(world)).await;

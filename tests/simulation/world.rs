@@ -135,7 +135,7 @@ impl World {
         };
         let before = events(&self.redis);
         let trimmed = self.redis.trim(stream, floor, grouped);
-        self.oracle.removed(stream, &before[..trimmed as usize], "Redis was trimmed");
+        self.oracle.trimmed(stream, &before[..trimmed as usize]);
         trimmed
     }
 
@@ -193,6 +193,22 @@ impl World {
         let now = self.now_ms();
         self.oracle.joins(now, stream, group, gone);
         self.redis.make_group(stream, group, false);
+    }
+
+    /// Somebody has a group do again what is still there, from some entry on.
+    pub(super) fn set_back(&mut self, stream: &Name, group: &str, dice: &mut Dice) {
+        let Some(held) = self.redis.held.streams.get_mut(stream) else { return };
+        let Some(members) = held.groups.get_mut(group) else { return };
+        let done: Vec<Position> =
+            held.entries.keys().copied().filter(|at| *at <= members.delivered).collect();
+        if done.is_empty() {
+            return;
+        }
+        let from = *dice.pick(&done);
+        // Behind the entry before it, which may be gone.
+        members.delivered = Position { n: from.n - 1, ..from };
+        let again = held.entries.range(from..).map(|(_, fields)| event_of(fields)).collect();
+        self.oracle.rewound(stream, group, again);
     }
 
     // ---- what happens to Redis ----
@@ -263,6 +279,15 @@ impl World {
         }
         self.oracle.came_back(name, left);
         self.oracle.groups_lost(now, &self.postgres.facts, name, !rolled_back);
+        if left >= was.max(marked) {
+            // No entry is missing in one stream alone: as if somebody had destroyed the group.
+            for (stream, group) in self.oracle.groups() {
+                let held = self.redis.held.streams.get(&stream);
+                if stream == *name && !held.is_some_and(|held| held.groups.contains_key(&group)) {
+                    self.oracle.leaves(stream, group);
+                }
+            }
+        }
         self.forget_groups();
     }
 }

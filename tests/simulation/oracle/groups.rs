@@ -49,7 +49,7 @@ impl Oracle {
             return;
         };
         let settled = reader.settled_ms <= now_ms && reader.settled.contains(&event);
-        let again = !reader.given.insert(event) && new;
+        let again = new && !reader.given.insert(event);
         let lossy = self.lossy.contains(stream);
         self.must(!again || lossy, "I7", || {
             format!("group {group} of stream {stream} is given {event} again, and nothing was lost")
@@ -62,7 +62,19 @@ impl Oracle {
     pub(crate) fn acknowledged(&mut self, stream: &Name, group: &str, event: Uuid) {
         if let Some(reader) = self.readers.get_mut(&(stream.clone(), group.to_owned())) {
             reader.acknowledged.insert(event);
+            reader.again.remove(&event);
         }
+    }
+
+    /// Somebody has set a group back: it is to do these again, and they are there until it has.
+    pub(crate) fn rewound(&mut self, stream: &Name, group: &str, events: BTreeSet<Uuid>) {
+        let Some(reader) = self.readers.get_mut(&(stream.clone(), group.to_owned())) else {
+            return;
+        };
+        events.iter().for_each(|event| drop(reader.given.remove(event)));
+        // What is not back yet is given again as well.
+        reader.settled.clear();
+        reader.again.extend(events.iter().filter(|event| reader.acknowledged.remove(*event)));
     }
 
     /// A floor was stored.
@@ -89,11 +101,31 @@ impl Oracle {
         }
     }
 
-    /// Entries were taken away for good: from Redis, or with their rows.
+    /// Entries were removed from Redis, which somebody may have set a group back to.
+    pub(crate) fn trimmed(&mut self, stream: &Name, events: &[Uuid]) {
+        let again = |reader: &Reader, event: &Uuid| reader.again.contains(event);
+        self.needed("Redis was trimmed", stream, events, again);
+        self.removed(stream, events, "Redis was trimmed");
+    }
+
+    /// Entries were taken away for good. What a group does again is there as long as Redis has it.
     pub(crate) fn removed(&mut self, stream: &Name, events: &[Uuid], what: &str) {
+        let left = |reader: &Reader, event: &Uuid| {
+            !reader.acknowledged.contains(event) && !reader.again.contains(event)
+        };
+        self.needed(what, stream, events, left);
+    }
+
+    fn needed(
+        &mut self,
+        what: &str,
+        stream: &Name,
+        events: &[Uuid],
+        needs: impl Fn(&Reader, &Uuid) -> bool,
+    ) {
         let needing = self.readers.iter().filter(|((name, _), r)| name == stream && !r.is_away);
         let missed = needing.flat_map(|((_, group), reader)| {
-            let missed = events.iter().find(|event| !reader.acknowledged.contains(event));
+            let missed = events.iter().find(|event| needs(reader, event));
             missed.map(|event| (group.clone(), *event))
         });
         if let Some((group, event)) = missed.collect::<Vec<_>>().pop() {
@@ -131,6 +163,10 @@ impl Oracle {
     /// since, and never what the latest checkpoint has as done.
     pub(super) fn set_back(&mut self, from_ms: u64, facts: &Facts, stream: &Name) {
         self.lossy.insert(stream.clone());
+        // That somebody had set a group back may be lost as well.
+        for (_, reader) in self.readers.iter_mut().filter(|((name, _), _)| name == stream) {
+            reader.acknowledged.append(&mut reader.again);
+        }
         let groups = self.readers.keys().filter(|(name, _)| name == stream);
         for (_, group) in groups.cloned().collect::<Vec<_>>() {
             self.settle(from_ms, facts, stream, &group);
@@ -140,6 +176,10 @@ impl Oracle {
     /// The relay has put a group back.
     pub(crate) fn settled(&mut self, facts: &Facts, stream: &Name, group: &str) {
         self.settle(0, facts, stream, group);
+        // Also where somebody has set it back since it was lost.
+        if let Some(reader) = self.readers.get_mut(&(stream.clone(), group.to_owned())) {
+            reader.acknowledged.append(&mut reader.again);
+        }
     }
 
     fn settle(&mut self, from_ms: u64, facts: &Facts, stream: &Name, group: &str) {

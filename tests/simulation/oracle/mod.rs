@@ -44,6 +44,8 @@ struct Reader {
     settled: BTreeSet<Uuid>,
     /// once the relay has had the time to put the group back, in milliseconds.
     settled_ms: u64,
+    /// What it had done before somebody set it back, and has not yet done again.
+    again: BTreeSet<Uuid>,
     /// It is lost, and no checkpoint knows it.
     is_away: bool,
     /// When it began, if there was something before it, in milliseconds.
