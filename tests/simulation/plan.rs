@@ -88,6 +88,21 @@ impl Fault {
         matches!(self, Self::Crash | Self::FailOver(_))
     }
 
+    /// Redis or Postgres loses something.
+    pub(super) fn loses(self) -> bool {
+        let redis = matches!(
+            self,
+            Self::Flush
+                | Self::RestartEmpty
+                | Self::RestartOlder
+                | Self::GoBack
+                | Self::Delete(_)
+                | Self::DeleteAndJoin(_)
+                | Self::GoBackOne(_)
+        );
+        redis || self.loses_commits()
+    }
+
     /// Milliseconds for which it lasts.
     pub(super) fn lasts(self) -> u64 {
         match self {

@@ -71,7 +71,7 @@ impl Oracle {
         let Some(reader) = self.readers.get_mut(&(stream.clone(), group.to_owned())) else {
             return;
         };
-        events.iter().for_each(|event| drop(reader.given.remove(event)));
+        reader.given.retain(|event| !events.contains(event));
         // What is not back yet is given again as well.
         reader.settled.clear();
         reader.again.extend(events.iter().filter(|event| reader.acknowledged.remove(*event)));
@@ -163,10 +163,6 @@ impl Oracle {
     /// since, and never what the latest checkpoint has as done.
     pub(super) fn set_back(&mut self, from_ms: u64, facts: &Facts, stream: &Name) {
         self.lossy.insert(stream.clone());
-        // That somebody had set a group back may be lost as well.
-        for (_, reader) in self.readers.iter_mut().filter(|((name, _), _)| name == stream) {
-            reader.acknowledged.append(&mut reader.again);
-        }
         let groups = self.readers.keys().filter(|(name, _)| name == stream);
         for (_, group) in groups.cloned().collect::<Vec<_>>() {
             self.settle(from_ms, facts, stream, &group);
@@ -176,10 +172,6 @@ impl Oracle {
     /// The relay has put a group back.
     pub(crate) fn settled(&mut self, facts: &Facts, stream: &Name, group: &str) {
         self.settle(0, facts, stream, group);
-        // Also where somebody has set it back since it was lost.
-        if let Some(reader) = self.readers.get_mut(&(stream.clone(), group.to_owned())) {
-            reader.acknowledged.append(&mut reader.again);
-        }
     }
 
     fn settle(&mut self, from_ms: u64, facts: &Facts, stream: &Name, group: &str) {
