@@ -32,7 +32,12 @@ pub(crate) async fn measure(size: Size) -> Results {
     stage.clear().await;
     println!("growth: keeping {kept} rows");
     backlog(&stage, kept, STREAMS).await;
-    drain::relay(&stage, kept, &[("OUTBOX_STREAM_LIMIT", "0")]).await;
+    drain::relay(
+        &stage,
+        kept,
+        &[("OUTBOX_STREAM_LIMIT", "100000000"), ("OUTBOX_STREAM_BYTES", "16GiB")],
+    )
+    .await;
     let held = stage.client().await;
     held.batch_execute("begin; select pg_current_xact_id()").await.unwrap();
     let mut there = kept;
@@ -43,7 +48,8 @@ pub(crate) async fn measure(size: Size) -> Results {
         stage.settle().await;
         there += rows;
         let begun = std::time::Instant::now();
-        let _relay = stage.relay(&[("OUTBOX_STREAM_LIMIT", "0")]);
+        let _relay =
+            stage.relay(&[("OUTBOX_STREAM_LIMIT", "100000000"), ("OUTBOX_STREAM_BYTES", "16GiB")]);
         stage.arrived(&names(STREAMS), there).await;
         stage.marked().await;
         let per_second = rows as f64 / begun.elapsed().as_secs_f64();

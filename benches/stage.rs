@@ -123,7 +123,13 @@ impl Stage {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut command = self.command(&["run"]);
         command.envs(more.iter().copied()).stderr(log);
-        Relay(command.spawn().unwrap())
+        let mut relay = Relay(command.spawn().unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(
+            !relay.is_over(),
+            "the relay ends at once; see what it says with the same settings"
+        );
+        relay
     }
 }
 
@@ -131,6 +137,11 @@ impl Stage {
 pub(crate) struct Relay(Child);
 
 impl Relay {
+    /// It has ended by itself, as where a setting is wrong.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     /// SIGKILL, and waits for the end.
     pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();

@@ -3,7 +3,8 @@
 -- Called by:  outbox::log_reader, once when a relay begins to lead, and by commands.
 -- Locks:      none beyond those of any select.
 -- Returns:    name, sealed ms and n, dispatched n, floor ms and n, purged ms and n, the canary at the last
---             checkpoint and when that was, in epoch microseconds, whether its groups are lost, state, reason, whether somebody holds it.
+--             checkpoint and when that was, in epoch microseconds, whether its groups are lost, state,
+--             reason, whether somebody holds it.
 --
 -- Marks are set in order within a stream, so the walk back from the head is as long as the backlog.
 select s.name,
