@@ -1,8 +1,6 @@
 //! Memory that the relay holds: idle, with a backlog, with payloads at their limit, and before a Redis
 //! that takes nothing.
 
-use std::time::Duration;
-
 use super::Size;
 use super::load::{STREAMS, backlog, names};
 use super::result::Results;
@@ -45,7 +43,7 @@ pub(crate) async fn measure(size: Size) -> Results {
         tokio::time::sleep(size.seconds(10)).await;
         results.add("at most, before a Redis that hangs", "MiB", relay.resident().1);
         stage.redis.thaw().unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(relay);
     }
     results
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use outbox_relay::outbox::{Database, Grants, migrate};
 use outbox_relay::sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
 use redis::aio::MultiplexedConnection;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 
 /// Private servers with an empty outbox. Postgres waits for the disk, as where it matters.
@@ -133,7 +134,7 @@ impl Stage {
     }
 }
 
-/// A running relay; killed when dropped.
+/// A running relay; asked to stop when dropped, so that the next one need not wait for its lease to end.
 pub(crate) struct Relay(Child);
 
 impl Relay {
@@ -161,6 +162,10 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.kill();
+        if self.is_over() {
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
     }
 }
