@@ -61,7 +61,7 @@ fn named(writers: usize, state: &str) -> String {
 
 async fn one(stage: &Stage, results: &mut Results, writers: usize, length: Duration) {
     stage.clear().await;
-    stage.sql(textbook::SCHEMA).await;
+    textbook::schema(stage).await;
     stage.sql(PLAIN).await;
     stage.settle().await;
     let (outbox, plain) = (insert("outbox.entry"), insert("textbook.plain"));

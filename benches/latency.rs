@@ -100,7 +100,7 @@ async fn read(mut connection: MultiplexedConnection, commits: Commits, rows: usi
 /// NOTIFY, a commit and an append, with nothing between.
 async fn floor(stage: &Stage, length: Duration) -> Latencies {
     stage.sql("create schema textbook; create table textbook.seal (n bigint)").await;
-    stage.sql(super::textbook::FLOOR).await;
+    super::textbook::least(stage).await;
     let url = stage.postgres.url();
     let (client, mut connection) =
         tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();

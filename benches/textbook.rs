@@ -9,8 +9,18 @@ use super::stage::Stage;
 
 const ROWS: i64 = 1_000;
 
-/// Its table, and the trigger that notifies; in place of `outbox.entry`.
-pub(crate) const SCHEMA: &str = "
+/// A NOTIFY in every transaction that inserts.
+const WAKE: &str = "
+    create function textbook.wake() returns trigger language plpgsql as $$
+    begin
+        notify textbook;
+        return null;
+    end $$;
+    create trigger wake after insert on textbook.outbox for each statement execute function textbook.wake();
+";
+
+/// Its table, in place of `outbox.entry`.
+const TABLE: &str = "
     create schema textbook;
     create table textbook.outbox (
         id            bigint generated always as identity primary key,
@@ -23,28 +33,28 @@ pub(crate) const SCHEMA: &str = "
         dispatched_at timestamptz
     );
     create index on textbook.outbox (id) where dispatched_at is null;
-    create function textbook.wake() returns trigger language plpgsql as $$
-    begin
-        notify textbook;
-        return null;
-    end $$;
-    create trigger wake after insert on textbook.outbox for each statement execute function textbook.wake();
 ";
 
-/// The least of it: a table whose inserts notify.
-pub(crate) const FLOOR: &str = "
+/// The least of it.
+const LEAST: &str = "
     create table textbook.outbox (id bigint generated always as identity primary key, payload jsonb);
-    create function textbook.wake() returns trigger language plpgsql as $$
-    begin
-        notify textbook;
-        return null;
-    end $$;
-    create trigger wake after insert on textbook.outbox for each statement execute function textbook.wake();
 ";
+
+/// Makes its table, whose inserts notify.
+pub(crate) async fn schema(stage: &Stage) {
+    stage.sql(TABLE).await;
+    stage.sql(WAKE).await;
+}
+
+/// Makes the least that can be inserted into and notifies.
+pub(crate) async fn least(stage: &Stage) {
+    stage.sql(LEAST).await;
+    stage.sql(WAKE).await;
+}
 
 /// The rows of `outbox.entry`, in its table.
 pub(crate) async fn copy(stage: &Stage) {
-    stage.sql(SCHEMA).await;
+    schema(stage).await;
     let copy = "insert into textbook.outbox (stream, key, type, payload) \
                 select stream, key, type, payload from outbox.entry order by id; \
                 analyze textbook.outbox";
