@@ -1,5 +1,6 @@
 //! A row of `outbox.entry` as a value, and what it looks like in a stream.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -27,23 +28,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Names and values of its fields in a stream, in their order, absent where null. They are a
-    /// pure function of the row: sent again, an entry is the same to the byte.
+    /// Names of the fields that an entry may have in a stream, in their order.
+    pub const FIELDS: [&'static str; 6] = ["id", "type", "key", "at", "payload", "headers"];
+
+    /// Their values; none where the row has null, and then the field is absent. They are a pure
+    /// function of the row: sent again, an entry is the same to the byte.
+    pub fn values(&self) -> [Option<Cow<'_, str>>; Self::FIELDS.len()] {
+        [
+            Some(self.event_id.to_string().into()),
+            self.kind.as_deref().map(Cow::Borrowed),
+            self.key.as_deref().map(Cow::Borrowed),
+            Some(format!("{:.6}", self.created_at).into()),
+            Some(Cow::Borrowed(&self.payload)),
+            self.headers.as_deref().map(Cow::Borrowed),
+        ]
+    }
+
+    /// Names and values of the fields that it has in a stream.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = Vec::with_capacity(6);
-        fields.push(("id", self.event_id.to_string()));
-        if let Some(kind) = &self.kind {
-            fields.push(("type", kind.to_string()));
-        }
-        if let Some(key) = &self.key {
-            fields.push(("key", key.to_string()));
-        }
-        fields.push(("at", format!("{:.6}", self.created_at)));
-        fields.push(("payload", self.payload.to_string()));
-        if let Some(headers) = &self.headers {
-            fields.push(("headers", headers.to_string()));
-        }
-        fields
+        let present = |(name, value): (_, Option<Cow<'_, str>>)| Some((name, value?.into_owned()));
+        Self::FIELDS.into_iter().zip(self.values()).filter_map(present).collect()
     }
 
     /// About how many bytes it holds in memory, to bound batches.

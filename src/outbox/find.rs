@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, RowStream, Statement};
 
 use super::connect::{Connection, answer, statement_error};
-use super::cursor::{Cursor, Search, Snapshot};
+use super::cursor::{Cursor, Search};
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
 
@@ -60,6 +60,7 @@ impl Finder {
         connection
             .batch(
                 "set enable_seqscan = off; set enable_bitmapscan = off; \
+                 set enable_hashjoin = off; set enable_mergejoin = off; \
                  set plan_cache_mode = force_generic_plan",
             )
             .await?;
@@ -133,23 +134,22 @@ struct Header {
 }
 
 impl Header {
+    /// The columns of a row hold other things here: see the query.
     fn read(row: &Row) -> Result<Self> {
-        let snapshot: Snapshot = row
-            .get::<_, &str>("snapshot")
-            .parse()
-            .map_err(|error: String| Target::Postgres.error(Kind::Internal, error))?;
+        let odd = |error: String| Target::Postgres.error(Kind::Internal, error);
+        let text = |column: &str| row.try_get::<_, &str>(column).map_err(statement_error);
+        let number = |column: &str| {
+            text(column)?.parse::<i64>().map_err(|error| odd(format!("find: {column}: {error}")))
+        };
         Ok(Self {
             search: Search {
-                snapshot,
-                drawn: row.get("drawn"),
+                snapshot: text("stream")?.parse().map_err(odd)?,
+                drawn: number("key")?,
                 last_id: None,
                 more: false,
-                cut: row.get("cut"),
+                cut: text("payload")? == "true",
             },
-            clock: Clock {
-                us: row.get::<_, i64>("clock_us").unsigned_abs(),
-                read_at: Instant::now(),
-            },
+            clock: Clock { us: number("type")?.unsigned_abs(), read_at: Instant::now() },
         })
     }
 }

@@ -6,8 +6,9 @@
 -- Keys:       1 the stream.
 -- Arguments:  1 the expected last-generated-id; 2 entries that the stream may have at most, 0 for no
 --             bound; 3 bytes at which it takes no more; 4 "trim" if a stream without groups is to lose its
---             oldest entries rather than to be held; 5 how many entries follow; then, for each entry,
---             the number of its arguments and these: ID, field, value, field, value …
+--             oldest entries rather than to be held; 5 how many entries follow; 6 how many fields an
+--             entry may have, and their names; then, for each entry, its ID and as many values, of which
+--             those that are absent are a NUL.
 -- Returns:    {status, last-generated-id}; status "appended", "elsewhere" (the stream is not there;
 --             nothing was changed), "type" (the key holds something else; nothing was changed),
 --             "refused" with Redis's own words (the first XADD was refused; nothing was changed);
@@ -15,7 +16,10 @@
 --             entry or "", how many groups there are}: nothing was changed.
 -- Form:       Lua does not roll back, so everything that can be refused is checked before the first
 --             XADD, and memory only at the first write. XADD per entry, because unpacking all
---             arguments at once overflows the Lua stack at about 8,000.
+--             arguments at once overflows the Lua stack at about 8,000. Names once and values per entry:
+--             with the names before each value Redis took 7.8 microseconds an entry where this takes
+--             6.5, and bare XADDs, which cannot ask where the stream is, take 4 (medians of 7, 312
+--             entries of 200 bytes a call).
 local kind, last = place(KEYS[1])
 if kind ~= 'stream' and kind ~= 'none' then
     return {'type', kind}
@@ -51,16 +55,24 @@ if limit > 0 and kind == 'stream' then
 elseif limit > 0 and adding > limit then
     return {'full', ARGV[2], 'entries', '', '0'}
 end
-local i = 6
-while i <= #ARGV do
-    local count = tonumber(ARGV[i])
+local width = tonumber(ARGV[6])
+local names, begin, add = {}, 7 + width, {'XADD', KEYS[1]}
+for field = 1, width do names[field] = ARGV[6 + field] end
+for at = begin, #ARGV, 1 + width do
+    add[3] = ARGV[at]
+    local filled = 3
+    for field = 1, width do
+        local value = ARGV[at + field]
+        if value ~= '\0' then
+            add[filled + 1], add[filled + 2], filled = names[field], value, filled + 2
+        end
+    end
     -- A refusal is handed on as text, because Redis before 7 wraps an error of a script so that its
     -- code is lost.
-    local added = redis.pcall('XADD', KEYS[1], unpack(ARGV, i + 1, i + count))
+    local added = redis.pcall(unpack(add, 1, filled))
     if type(added) == 'table' then
-        return {i == 6 and 'refused' or 'broken', added.err}
+        return {at == begin and 'refused' or 'broken', added.err}
     end
     last = added
-    i = i + count + 1
 end
 return {'appended', last}

@@ -15,6 +15,9 @@ use crate::text::line;
 /// Characters of what Redis says that become part of a state or an error.
 pub(super) const SAID: usize = 500;
 
+/// Stands for a value that is null. No text in Postgres holds this character.
+const ABSENT: &str = "\0";
+
 /// One conditional append: entries of one stream that follow `expected`.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -117,11 +120,11 @@ fn arguments(command: &mut Cmd, append: &Append, limits: Limits, key: &str) {
     command.arg(1).arg(key).arg(append.expected.to_string());
     command.arg(limits.entries).arg(limits.bytes);
     command.arg(if limits.trim_ungrouped { "trim" } else { "hold" }).arg(append.entries.len());
+    command.arg(Entry::FIELDS.len()).arg(&Entry::FIELDS);
     for (n, (entry, ms)) in (append.first_n..).zip(append.entries.iter().zip(&append.ms)) {
-        let fields = entry.fields();
-        command.arg(1 + 2 * fields.len()).arg(Position { ms: *ms, n }.to_string());
-        for (name, value) in &fields {
-            command.arg(*name).arg(value);
+        command.arg(Position { ms: *ms, n }.to_string());
+        for value in entry.values() {
+            command.arg(value.as_deref().unwrap_or(ABSENT));
         }
     }
 }
