@@ -56,7 +56,8 @@ impl Log {
         connection
             .batch(
                 "set enable_seqscan = off; set enable_bitmapscan = off; \
-                 set enable_hashjoin = off; set enable_mergejoin = off",
+                 set enable_hashjoin = off; set enable_mergejoin = off; \
+                 set plan_cache_mode = force_generic_plan",
             )
             .await?;
         let seal = connection.prepare(include_str!("../../sql/queries/seal.sql")).await?;

@@ -14,9 +14,11 @@ use std::time::Duration;
 /// Searches in a row that found rows before the relay stops asking for wake-ups: it does not sleep,
 /// and a NOTIFY costs writers a lock of the whole database.
 const STREAK: u32 = 8;
-/// After such a streak, searches in a row that find nothing before it asks again, and the wait
-/// between them: without them it would ask and stop asking with every lull of a busy writer.
+/// After such a streak it asks again once the searches that found nothing outweigh those that found rows
+/// by this much, two for one: at every lull of a busy writer it would ask and stop asking, and if it
+/// waited for a long lull, a row every 2 ms would keep it polling, with twice the delay of a wake-up.
 const LULL: u32 = 20;
+/// Wait between such searches.
 const LULL_WAIT: Duration = Duration::from_millis(1);
 /// First doze while transactions from before the question are still open.
 const DOZE: Duration = Duration::from_millis(2);
@@ -77,7 +79,7 @@ impl Pace {
         if found {
             self.streak += 1;
             if self.lull < LULL {
-                self.lull = 0;
+                self.lull = self.lull.saturating_sub(1);
             }
             if self.streak >= STREAK && self.asking != Asking::No {
                 self.asking = Asking::No;
@@ -91,7 +93,7 @@ impl Pace {
             return Step::Wait(self.poll);
         }
         if self.lull < LULL {
-            self.lull += 1;
+            self.lull += 2;
             return Step::Wait(LULL_WAIT.min(self.poll));
         }
         if self.asking != Asking::No && now.saturating_sub(self.asked_at) >= self.question() {
@@ -203,11 +205,24 @@ mod tests {
         assert_eq!(steps.last(), Some(&Step::StopAsking));
         assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
         assert_eq!(pace.searched(true, s(0)), Step::Search);
-        for _ in 0..LULL {
+        for _ in 0..LULL / 2 {
             assert_eq!(pace.searched(false, s(0)), Step::Wait(LULL_WAIT), "a lull is not the end");
         }
         assert_eq!(pace.searched(false, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);
+    }
+
+    /// Searches until it asks again, of which `found` in `of` find rows.
+    fn searches_until_it_asks(found: u32, of: u32) -> Option<u32> {
+        let mut pace = quiet();
+        (0..STREAK).for_each(|_| drop(pace.searched(true, s(0))));
+        (0..10_000).find(|search| pace.searched(search % of < found, s(0)) == Step::Ask)
+    }
+
+    #[test]
+    fn asks_anew_beside_a_slow_writer_and_never_beside_a_fast_one() {
+        assert!(searches_until_it_asks(1, 2).is_some_and(|searches| searches < 50));
+        assert_eq!(searches_until_it_asks(3, 4), None);
     }
 
     #[test]
