@@ -13,6 +13,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres \
 	/usr/pgsql-*/bin/postgres /opt/homebrew/opt/postgresql*/bin/postgres \
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
+# Tests wait more than they work: three for two processors.
+THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
 .PHONY: demo test swarm lint deps languages failure simulate mutants bench fuzz
@@ -25,7 +27,8 @@ demo: deps
 test: deps languages
 	$(CARGO) build --release
 	$(CARGO) test --features failpoints --lib
-	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm::
+	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm:: \
+		--test-threads $(THREADS)
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \
 		$(CARGO) test --features failpoints --test it -- random demo:: swarm::
 	$(CARGO) bench --bench measures -- --short

@@ -84,7 +84,8 @@ impl Size {
     }
 }
 
-#[tokio::main]
+// One thread, as the relay has it, so that the limit is one.
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let options = Options::parse();
     let size = Size { runs: options.runs, short: options.short };

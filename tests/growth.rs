@@ -47,16 +47,18 @@ async fn polls_and_views_do_not_read_the_rows_that_are_kept() {
     }
     let find = include_str!("../sql/queries/find.sql");
     let settings = "set enable_seqscan = off; set enable_bitmapscan = off; \
+                    set enable_hashjoin = off; set enable_mergejoin = off; \
                     set plan_cache_mode = force_generic_plan";
     client.batch_execute(settings).await.unwrap();
-    let prepare = format!("prepare find (text[], text, text, bigint, bigint, bigint) as {find}");
+    let prepare =
+        format!("prepare find (text[], text, text, bigint, bigint, bigint, bigint) as {find}");
     client.batch_execute(&prepare).await.unwrap();
     let cursor = "select base::text, high from outbox.cursor";
     let row = client.query_one(cursor, &[]).await.unwrap();
     let (base, high): (String, i64) = (row.get(0), row.get(1));
     let parts: Vec<&str> = base.splitn(3, ':').collect();
     let execute = format!(
-        "execute find ('{{{}}}', '{}', null, {high}, {}, 5000)",
+        "execute find ('{{{}}}', '{}', null, {high}, {}, 5000, 5000)",
         parts[2],
         parts[1],
         i64::MIN

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::support::eventually;
 use crate::support::relay::Relay;
 use crate::support::world::World;
 use crate::support::writers::write_rows;
@@ -132,6 +133,34 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
     assert!(relay.is_running());
     relay.signal(Signal::TERM);
     assert!(relay.wait(BOUND).success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_are_read_about_once() {
+    const ROWS: i64 = 600;
+    let world = World::new().await;
+    let sql = format!(
+        "insert into outbox.entry (stream, payload) \
+         select 'orders', jsonb_build_object('note', repeat('x', 61000)) from generate_series(1, {ROWS})"
+    );
+    world.sql(&sql).await;
+    let mut relay = world.relay("relay", &[]);
+    eventually("all are in Redis", BOUND, || async {
+        world.redis::<i64>(&["XLEN", "orders"]).await == ROWS
+    })
+    .await;
+    // Postgres counts what a connection has read once it has ended.
+    assert!(relay.stop().success());
+    let count = "select coalesce(sum(idx_tup_fetch), 0)::bigint from pg_stat_user_tables \
+                 where relname like 'entry%'";
+    let read = std::cell::Cell::new(0_i64);
+    eventually("Postgres has counted", BOUND, || async {
+        read.set(world.owner().await.query_one(count, &[]).await.unwrap().get(0));
+        read.get() >= ROWS
+    })
+    .await;
+    // Upkeep reads them as well.
+    assert!(read.get() <= 5 * ROWS, "{} rows were read for {ROWS}", read.get());
 }
 
 impl World {

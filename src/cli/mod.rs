@@ -153,7 +153,12 @@ impl Command {
 fn dispatch(command: Command) -> Result<ExitCode> {
     // One thread: what a stage hands on needs no other thread to wake up. With two more of them a
     // backlog on 2 cores was drained at 80,000 rows a second, with this one alone at 95,000.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let mut runtime = match command {
+        // It waits for servers that it stops and starts, while its shop goes on.
+        Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(|error| Error::caused_by(Kind::Internal, "cannot start the runtime", error))?;

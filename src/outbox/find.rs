@@ -11,6 +11,7 @@ use tokio_postgres::{Row, RowStream, Statement};
 
 use super::connect::{Connection, answer, statement_error};
 use super::cursor::{Cursor, Search};
+use super::page::Page;
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
 
@@ -27,6 +28,7 @@ pub struct Finder {
     find: Statement,
     by_id: Statement,
     names: Names,
+    page: Page,
 }
 
 /// What one search found.
@@ -66,7 +68,7 @@ impl Finder {
             .await?;
         let find = connection.prepare(include_str!("../../sql/queries/find.sql")).await?;
         let by_id = connection.prepare(include_str!("../../sql/queries/read_entries.sql")).await?;
-        Ok(Self { connection, find, by_id, names: Names::default() })
+        Ok(Self { connection, find, by_id, names: Names::default(), page: Page::new() })
     }
 
     /// The next rows after `cursor`: at most `rows`, and at most about `bytes` unless the first row
@@ -77,19 +79,21 @@ impl Finder {
     pub async fn find(&mut self, cursor: &Cursor, rows: usize, bytes: usize) -> Result<Found> {
         let in_progress = cursor.base.in_progress();
         let target = cursor.window.as_ref().map(|(snapshot, _)| snapshot.as_str());
-        let (xmax, limit) = (cursor.base.xmax(), rows as i64);
-        let after = cursor.after();
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [&in_progress, &xmax, &target, &cursor.high, &after, &limit];
+        let asked = self.page.rows(rows);
+        let (xmax, after) = (cursor.base.xmax(), cursor.after());
+        let (limit, most) = (asked as i64, rows as i64);
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&in_progress, &xmax, &target, &cursor.high, &after, &limit, &most];
         let stream = answer(self.connection.client().query_raw(&self.find, parameters)).await?;
         let (header, entries, cut_by_bytes) = self.take(stream, bytes).await?;
         let header = header
             .ok_or_else(|| Target::Postgres.error(Kind::Internal, "find returned no snapshot"))?;
         let search = Search {
             last_id: entries.last().map(|entry| entry.id),
-            more: cut_by_bytes || entries.len() >= rows,
+            more: cut_by_bytes || entries.len() >= asked,
             ..header.search
         };
+        self.page.took(entries.len(), asked, cut_by_bytes);
         Ok(Found { entries, cursor: cursor.clone().advance(search), clock: header.clock })
     }
 

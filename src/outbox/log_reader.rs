@@ -10,6 +10,7 @@ use super::checkpoint::Saved;
 use super::connect::{answer, statement_error};
 use super::cursor::{Cursor, Snapshot};
 use super::find::Names;
+use super::page::Pages;
 use super::streams::{Head, State};
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
@@ -20,6 +21,7 @@ use crate::position::Position;
 #[derive(Clone, Debug)]
 pub struct LogReader {
     pool: Pool,
+    pages: Pages,
 }
 
 /// One number of the log with its row.
@@ -34,7 +36,7 @@ pub struct Logged {
 impl LogReader {
     /// Reads through `pool`.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { pool, pages: Pages::default() }
     }
 
     /// Where rows have been found up to, and the number of the last seal.
@@ -115,13 +117,16 @@ impl LogReader {
         let client = self.client().await?;
         let sql = include_str!("../../sql/queries/read_log.sql");
         let statement = answer(client.prepare_cached(sql)).await?;
-        let (after, through, limit) = (after as i64, through as i64, rows as i64);
+        let mut page = self.pages.of(stream);
+        let asked = page.rows(rows);
+        let (after, through, limit) = (after as i64, through as i64, asked as i64);
         let parameters: [&(dyn ToSql + Sync); 4] = [&stream, &after, &through, &limit];
         let found = answer(client.query_raw(&statement, parameters)).await?;
         let mut found = std::pin::pin!(found);
-        let (mut names, mut logged, mut size) = (Names::default(), Vec::new(), 0);
+        let (mut names, mut logged, mut size, mut cut) = (Names::default(), Vec::new(), 0, false);
         while let Some(row) = answer(found.try_next()).await? {
             if size >= bytes && !logged.is_empty() {
+                cut = true;
                 continue;
             }
             let present: Option<i64> = row.try_get("id").map_err(statement_error)?;
@@ -138,6 +143,8 @@ impl LogReader {
                 entry,
             });
         }
+        page.took(logged.len(), asked, cut);
+        self.pages.set(stream, page);
         Ok(logged)
     }
 

@@ -7,6 +7,7 @@
 //! | `connect` | connections: settings, checks, errors in words |
 //! | `cursor` | how far rows have been found: a pure value |
 //! | `find` | the next committed rows that are not sealed |
+//! | `page` | how many rows to ask for at a time |
 //! | `log`, `log_reader` | sealed batches: written and marked; read again |
 //! | `checkpoint` | consumer groups and floors, stored |
 //! | `identity` | which outbox this is, and whether this Postgres can be a source |
@@ -32,6 +33,7 @@ mod lease;
 mod log;
 mod log_reader;
 mod migrate;
+mod page;
 mod purge;
 mod schema;
 mod scrub;
