@@ -3,9 +3,9 @@
 use super::result::{Results, Row, shown};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results.svg");
-const WIDTH: usize = 760;
+const WIDTH: usize = 900;
 const LINE: usize = 22;
-const LEFT: usize = 330;
+const LEFT: usize = 440;
 /// Units of a ratio of 1.
 const ONE: f64 = 200.0;
 
