@@ -13,9 +13,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres \
 	/usr/pgsql-*/bin/postgres /opt/homebrew/opt/postgresql*/bin/postgres \
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
+HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 # Tests wait more than they work: three for two processors.
 THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
-HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 
 .PHONY: demo test swarm lint deps languages failure simulate mutants bench fuzz
 

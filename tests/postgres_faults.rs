@@ -214,11 +214,12 @@ async fn each_of_its_statements_may_be_cancelled() {
                       perform pg_cancel_backend(pid) from pg_stat_activity \
                       where application_name like 'outbox-relay%' and state = 'active'; \
                   end loop; end $$";
-    eventually("many of them are cancelled", Duration::from_secs(60), || async {
+    eventually("many are cancelled, and the relay says so", Duration::from_secs(60), || async {
         world.sql(cancel).await;
         writers.write_more(10).await;
         let said = world.postgres.log_tail(usize::MAX);
         said.matches("canceling statement due to user request").count() >= 8
+            && relay.log().contains("canceling statement")
     })
     .await;
     writers.stop().await;

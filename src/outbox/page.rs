@@ -47,7 +47,7 @@ impl Pages {
 
     pub(super) fn set(&self, stream: &str, page: Page) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if pages.len() >= STREAMS {
+        if pages.len() >= STREAMS && !pages.contains_key(stream) {
             pages.clear();
         }
         pages.insert(stream.into(), page);
