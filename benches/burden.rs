@@ -12,6 +12,8 @@ const WRITERS: [usize; 4] = [1, 4, 16, 64];
 /// After that nobody is asked for wake-ups by a relay that is dead.
 const QUESTION: Duration = Duration::from_secs(4);
 const KILLED: &str = "relay killed in its sleep, 4 s later";
+const STATES: [&str; 5] =
+    ["plain table", "relay stopped", "relay running", KILLED, "NOTIFY always"];
 
 /// The columns and the key of `outbox.entry`, without its trigger, its checks and its second index.
 const PLAIN: &str = "
@@ -36,17 +38,26 @@ fn insert(table: &str) -> String {
 }
 
 pub(crate) async fn measure(size: Size) -> Results {
-    let mut results = Results::new("burden");
     let stage = Stage::new().await;
+    let mut results = Results::new("burden", &stage);
     let length = size.seconds(5);
     for run in 1..=size.runs() {
         println!("burden, run {run} of {}", size.runs());
         for writers in WRITERS {
-            one(&stage, &mut results, writers, length).await;
+            stage.clear().await;
+            textbook::schema(&stage).await;
+            stage.sql(PLAIN).await;
+            // By turns, for tables grow and disks tire.
+            for turn in 0..STATES.len() {
+                let state = STATES[(run + turn) % STATES.len()];
+                stage.settle().await;
+                let figure = in_state(&stage, state, writers, length).await;
+                results.add(&named(writers, state), "inserts/s", figure);
+            }
         }
     }
     for writers in WRITERS {
-        for state in ["relay stopped", "relay running", KILLED, "NOTIFY always"] {
+        for state in &STATES[1..] {
             let (of, to) = (named(writers, state), named(writers, "plain table"));
             results.ratio(&format!("{of}, of plain"), &of, &to);
         }
@@ -59,26 +70,24 @@ fn named(writers: usize, state: &str) -> String {
     format!("{writers} writer{plural}, {state}")
 }
 
-async fn one(stage: &Stage, results: &mut Results, writers: usize, length: Duration) {
-    stage.clear().await;
-    textbook::schema(stage).await;
-    stage.sql(PLAIN).await;
-    stage.settle().await;
-    let (outbox, plain) = (insert("outbox.entry"), insert("textbook.plain"));
-    let mut add =
-        |state: &str, figure: f64| results.add(&named(writers, state), "inserts/s", figure);
-    add("plain table", inserts(stage, &plain, writers, length).await);
-    add("relay stopped", inserts(stage, &outbox, writers, length).await);
-    let mut relay = stage.relay(&[]);
-    asks(stage).await;
-    add("relay running", inserts(stage, &outbox, writers, length).await);
-    asks(stage).await;
-    relay.kill();
-    // Writers notify for as long as its question holds, which is three seconds.
-    tokio::time::sleep(QUESTION).await;
-    add(KILLED, inserts(stage, &outbox, writers, length).await);
-    let notify = insert("textbook.outbox");
-    add("NOTIFY always", inserts(stage, &notify, writers, length).await);
+async fn in_state(stage: &Stage, state: &str, writers: usize, length: Duration) -> f64 {
+    let mut relay = None;
+    let table = match state {
+        "plain table" => "textbook.plain",
+        "NOTIFY always" => "textbook.outbox",
+        "relay running" | KILLED => {
+            relay = Some(stage.relay(&[]));
+            asks(stage).await;
+            "outbox.entry"
+        }
+        _ => "outbox.entry",
+    };
+    if let Some(relay) = relay.as_mut().filter(|_| state == KILLED) {
+        relay.kill();
+        // Writers notify for as long as its question holds, which is three seconds.
+        tokio::time::sleep(QUESTION).await;
+    }
+    inserts(stage, &insert(table), writers, length).await
 }
 
 /// Waits until the relay sleeps, and writers are to wake it.

@@ -17,8 +17,8 @@ const PER_SECOND: u64 = 500;
 const STREAM: &str = "bench:latency";
 
 pub(crate) async fn measure(size: Size) -> Results {
-    let mut results = Results::new("latency");
     let stage = Stage::new().await;
+    let mut results = Results::new("latency", &stage);
     for run in 1..=size.runs() {
         println!("latency, run {run} of {}: {PER_SECOND} rows a second", size.runs());
         stage.clear().await;

@@ -10,8 +10,8 @@ const ROWS: u64 = 1_000_000;
 const LARGE: u64 = 20_000;
 
 pub(crate) async fn measure(size: Size) -> Results {
-    let mut results = Results::new("memory");
     let stage = Stage::new().await;
+    let mut results = Results::new("memory", &stage);
     for run in 1..=size.runs() {
         println!("memory, run {run} of {}", size.runs());
         stage.clear().await;

@@ -2,23 +2,24 @@
 
 use std::time::Instant;
 
+use super::Size;
+use super::drain::{self, Drain};
 use super::load::{STREAMS, backlog, names};
 use super::result::Results;
 use super::stage::Stage;
-use super::{Size, drain};
 
 const ROWS: u64 = 1_000_000;
 
 pub(crate) async fn measure(size: Size) -> Results {
-    let mut results = Results::new("rebuild");
     let stage = Stage::new().await;
+    let mut results = Results::new("rebuild", &stage);
     let rows = size.of(ROWS);
     for run in 1..=size.runs() {
         println!("rebuild, run {run} of {}: {rows} entries", size.runs());
         stage.clear().await;
         backlog(&stage, rows, STREAMS).await;
         stage.settle().await;
-        results.add("drain before it", "rows/s", drain::relay(&stage, rows, &[]).await);
+        results.add("drain before it", "rows/s", drain::relay(&stage, Drain::of(rows), &[]).await);
         let _relay = stage.relay(&[]);
         let mut connection = stage.streams().await;
         let names = names(STREAMS);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::stage::Stage;
+
 /// One measure.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -42,8 +44,9 @@ impl Row {
 }
 
 impl Results {
-    pub(crate) fn new(measure: &str) -> Self {
-        Self { measure: measure.to_owned(), machine: machine(), rows: Vec::new() }
+    pub(crate) fn new(measure: &str, stage: &Stage) -> Self {
+        let machine = format!("{}, {}", machine(), stage.servers);
+        Self { measure: measure.to_owned(), machine, rows: Vec::new() }
     }
 
     /// Adds the figure of one run.
@@ -144,11 +147,5 @@ fn machine() -> String {
         .and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let says = |program: &str| {
-        let said = std::process::Command::new(program).arg("--version").output();
-        said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).unwrap_or_default()
-    };
-    let redis = says("redis-server");
-    let redis = redis.split_whitespace().find(|word| word.starts_with("v=")).unwrap_or("v=?");
-    format!("{cores} cores of {model}, {} GiB, Redis {}", kib >> 20, &redis[2..])
+    format!("{cores} cores of {model}, {} GiB", kib >> 20)
 }

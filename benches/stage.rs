@@ -14,6 +14,8 @@ use tokio_postgres::{Client, NoTls};
 pub(crate) struct Stage {
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
+    /// Their versions.
+    pub(crate) servers: String,
     folder: tempfile::TempDir,
 }
 
@@ -26,9 +28,20 @@ impl Stage {
             .with("max_connections", "200");
         let postgres = Postgres::start(options).unwrap();
         let redis = Redis::start(RedisOptions::default()).unwrap();
-        let stage = Self { postgres, redis, folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let mut stage = Self { postgres, redis, servers: String::new(), folder };
+        stage.servers = stage.versions().await;
         stage.migrate().await;
         stage
+    }
+
+    async fn versions(&self) -> String {
+        let row = self.client().await.query_one("show server_version", &[]).await.unwrap();
+        let postgres: &str = row.get(0);
+        let info: String = self.redis(&["INFO", "server"]).await;
+        let redis = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap();
+        let postgres = postgres.split_whitespace().next().unwrap();
+        format!("PostgreSQL {postgres} with fsync, Redis {redis}")
     }
 
     async fn migrate(&self) {

@@ -163,6 +163,124 @@ $$;
 
 COMMENT ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) IS 'Makes and attaches leaves so that at least "ahead" times "size" more rows fit. Waits at most 200 ms for a lock; takes ACCESS EXCLUSIVE only on new leaves and on the nets, which nobody uses.';
 
+SET default_tablespace = '';
+
+--
+-- Name: batch; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.batch (
+    seal bigint NOT NULL,
+    stream text NOT NULL,
+    first_n bigint NOT NULL,
+    last_n bigint NOT NULL,
+    ms bigint NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    ids bigint[] NOT NULL,
+    dispatched_at timestamp with time zone
+)
+PARTITION BY RANGE (seal);
+ALTER TABLE ONLY outbox.batch ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+--
+-- Name: TABLE batch; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.batch IS 'The log: one sealed run of one stream. Entry ids[i] has number first_n + i - 1 and the stream entry ID ms-number.';
+
+--
+-- Name: COLUMN batch.seal; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.seal IS 'The transaction that sealed it.';
+
+--
+-- Name: COLUMN batch.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.stream IS 'The stream.';
+
+--
+-- Name: COLUMN batch.first_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.first_n IS 'Number of its first entry in the stream.';
+
+--
+-- Name: COLUMN batch.last_n; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.last_n IS 'Number of its last entry in the stream.';
+
+--
+-- Name: COLUMN batch.ms; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.ms IS 'Milliseconds of all its positions, by the clock of Postgres, never decreasing within a stream.';
+
+--
+-- Name: COLUMN batch.first_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.first_id IS 'The lowest id of its rows.';
+
+--
+-- Name: COLUMN batch.last_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.last_id IS 'The highest id of its rows.';
+
+--
+-- Name: COLUMN batch.ids; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.ids IS 'Ids of its rows in outbox.entry, in order.';
+
+--
+-- Name: COLUMN batch.dispatched_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.batch.dispatched_at IS 'When the batch was known to be in Redis; taken back when Redis lost it. A cache of what Redis has, never a licence to delete.';
+
+--
+-- Name: batches_over(bigint, bigint); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.batches_over(lowest bigint, highest bigint) RETURNS SETOF outbox.batch
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT b.seal,
+     b.stream,
+     b.first_n,
+     b.last_n,
+     b.ms,
+     b.first_id,
+     b.last_id,
+     b.ids,
+     b.dispatched_at
+    FROM outbox.batch b
+   WHERE (((b.last_id - b.first_id) < 10000) AND (b.first_id > (batches_over.lowest - 10000)) AND (b.first_id <= batches_over.highest) AND (b.last_id >= batches_over.lowest))
+ UNION ALL
+  SELECT b.seal,
+     b.stream,
+     b.first_n,
+     b.last_n,
+     b.ms,
+     b.first_id,
+     b.last_id,
+     b.ids,
+     b.dispatched_at
+    FROM outbox.batch b
+   WHERE (((b.last_id - b.first_id) >= 10000) AND (int8range(b.first_id, b.last_id, '[]'::text) && int8range(batches_over.lowest, batches_over.highest, '[]'::text)));
+END;
+
+--
+-- Name: FUNCTION batches_over(lowest bigint, highest bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.batches_over(lowest bigint, highest bigint) IS 'Batches whose range of ids overlaps this one, both ends included. Locks nothing.';
+
 --
 -- Name: drop_leaves(); Type: FUNCTION; Schema: outbox; Owner: -
 --
@@ -353,7 +471,7 @@ begin
     execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries(), '
                    'outbox.adopt(), outbox.rotate_checkpoints(bigint), outbox.purge_entries(interval), '
                    'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
-                   'outbox.leap(interval), outbox.empty_nets() to %s', role);
+                   'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint) to %s', role);
 end
 $$;
 
@@ -444,8 +562,6 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.needs(streams text[], ns bigint[]) IS 'Whether one of these streams has its floor below the number beside it. Locks nothing.';
-
-SET default_tablespace = '';
 
 --
 -- Name: entry; Type: TABLE; Schema: outbox; Owner: -
@@ -579,8 +695,9 @@ begin
         execute format('select max(id) from outbox.%I', leaf.name) into last;
         -- The newest row alone tells most leaves that are in use.
         continue when last is null or not exists (
-            select from outbox.batch b join outbox.floor f on f.stream = b.stream and f.n >= b.last_n
-            where int8range(b.first_id, b.last_id, '[]') @> last and b.dispatched_at is not null
+            select from outbox.batches_over(last, last) b
+            join outbox.floor f on f.stream = b.stream and f.n >= b.last_n
+            where b.dispatched_at is not null
               and not exists (select from outbox.seal s where s.seal = b.seal and s.sealed_at >= before));
         select max(o.seal) as seal, array_agg(o.stream) as streams, array_agg(o.n) as ns,
                bool_and(o.dispatched) as dispatched, sum(o.entries) as entries
@@ -590,8 +707,7 @@ begin
                               else (select count(*) from unnest(b.ids) i (id) where i.id between leaf.lower and last)
                          end) as entries,
                      bool_and(b.dispatched_at is not null) as dispatched
-              from outbox.batch b
-              where int8range(b.first_id, b.last_id, '[]') && int8range(leaf.lower, last, '[]')
+              from outbox.batches_over(leaf.lower, last) b
               group by b.stream) o;
         continue when not seen.dispatched
             or exists (select from outbox.seal s where s.seal = seen.seal and s.sealed_at >= before)
@@ -605,9 +721,7 @@ begin
                                'where e.xid = any (array(select pg_snapshot_xip(c.base) from outbox.cursor c)))',
                 leaf.name) into needed;
             if needed or outbox.needs(seen.streams, seen.ns) or exists (
-                select from outbox.batch b
-                where b.seal > seen.seal
-                  and int8range(b.first_id, b.last_id, '[]') && int8range(leaf.lower, leaf.upper)
+                select from outbox.batches_over(leaf.lower, leaf.upper - 1) b where b.seal > seen.seal
             ) then
                 raise lock_not_available;
             end if;
@@ -818,84 +932,6 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.wake() IS 'Trigger: wakes the sleeping relay. NOTIFY takes a lock of the whole database through commit, so it is sent only while the relay asks.';
-
---
--- Name: batch; Type: TABLE; Schema: outbox; Owner: -
---
-
-CREATE TABLE outbox.batch (
-    seal bigint NOT NULL,
-    stream text NOT NULL,
-    first_n bigint NOT NULL,
-    last_n bigint NOT NULL,
-    ms bigint NOT NULL,
-    first_id bigint NOT NULL,
-    last_id bigint NOT NULL,
-    ids bigint[] NOT NULL,
-    dispatched_at timestamp with time zone
-)
-PARTITION BY RANGE (seal);
-ALTER TABLE ONLY outbox.batch ALTER COLUMN ids SET STORAGE EXTERNAL;
-
---
--- Name: TABLE batch; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON TABLE outbox.batch IS 'The log: one sealed run of one stream. Entry ids[i] has number first_n + i - 1 and the stream entry ID ms-number.';
-
---
--- Name: COLUMN batch.seal; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.seal IS 'The transaction that sealed it.';
-
---
--- Name: COLUMN batch.stream; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.stream IS 'The stream.';
-
---
--- Name: COLUMN batch.first_n; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.first_n IS 'Number of its first entry in the stream.';
-
---
--- Name: COLUMN batch.last_n; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.last_n IS 'Number of its last entry in the stream.';
-
---
--- Name: COLUMN batch.ms; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.ms IS 'Milliseconds of all its positions, by the clock of Postgres, never decreasing within a stream.';
-
---
--- Name: COLUMN batch.first_id; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.first_id IS 'The lowest id of its rows.';
-
---
--- Name: COLUMN batch.last_id; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.last_id IS 'The highest id of its rows.';
-
---
--- Name: COLUMN batch.ids; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.ids IS 'Ids of its rows in outbox.entry, in order.';
-
---
--- Name: COLUMN batch.dispatched_at; Type: COMMENT; Schema: outbox; Owner: -
---
-
-COMMENT ON COLUMN outbox.batch.dispatched_at IS 'When the batch was known to be in Redis; taken back when Redis lost it. A cache of what Redis has, never a licence to delete.';
 
 SET default_table_access_method = heap;
 
@@ -1285,11 +1321,33 @@ CREATE VIEW outbox.entry_status AS
         END AS state,
     b.dispatched_at
    FROM (outbox.entry e
-     LEFT JOIN LATERAL ( SELECT batch.ms,
-            batch.dispatched_at,
-            ((batch.first_n + array_position(batch.ids, e.id)) - 1) AS n
-           FROM outbox.batch
-          WHERE ((int8range(batch.first_id, batch.last_id, '[]'::text) @> e.id) AND (batch.stream = e.stream) AND (e.id = ANY (batch.ids)))
+     LEFT JOIN LATERAL ( SELECT a.ms,
+            a.dispatched_at,
+            ((a.first_n + array_position(a.ids, e.id)) - 1) AS n
+           FROM ( SELECT b_1.seal,
+                    b_1.stream,
+                    b_1.first_n,
+                    b_1.last_n,
+                    b_1.ms,
+                    b_1.first_id,
+                    b_1.last_id,
+                    b_1.ids,
+                    b_1.dispatched_at
+                   FROM outbox.batch b_1
+                  WHERE (((b_1.last_id - b_1.first_id) < 10000) AND (b_1.first_id > (e.id - 10000)) AND (b_1.first_id <= e.id) AND (b_1.last_id >= e.id) AND (b_1.stream = e.stream))
+                UNION ALL
+                 SELECT b_1.seal,
+                    b_1.stream,
+                    b_1.first_n,
+                    b_1.last_n,
+                    b_1.ms,
+                    b_1.first_id,
+                    b_1.last_id,
+                    b_1.ids,
+                    b_1.dispatched_at
+                   FROM outbox.batch b_1
+                  WHERE (((b_1.last_id - b_1.first_id) >= 10000) AND (int8range(b_1.first_id, b_1.last_id, '[]'::text) @> e.id) AND (b_1.stream = e.stream))) a
+          WHERE (e.id = ANY (a.ids))
          LIMIT 1) b ON (true));
 
 --
@@ -2050,22 +2108,40 @@ ALTER TABLE ONLY outbox.stream
     ADD CONSTRAINT stream_pkey PRIMARY KEY (name);
 
 --
--- Name: batch_ids; Type: INDEX; Schema: outbox; Owner: -
+-- Name: batch_narrow; Type: INDEX; Schema: outbox; Owner: -
 --
 
-CREATE INDEX batch_ids ON ONLY outbox.batch USING gist (int8range(first_id, last_id, '[]'::text));
+CREATE INDEX batch_narrow ON ONLY outbox.batch USING btree (first_id, stream) WHERE ((last_id - first_id) < 10000);
 
 --
--- Name: INDEX batch_ids; Type: COMMENT; Schema: outbox; Owner: -
+-- Name: INDEX batch_narrow; Type: COMMENT; Schema: outbox; Owner: -
 --
 
-COMMENT ON INDEX outbox.batch_ids IS 'By range of ids: the view entry_status and the scrub.';
+COMMENT ON INDEX outbox.batch_narrow IS 'By lowest id and stream, batches whose ids lie close together: outbox.batches_over and the view entry_status.';
+
+--
+-- Name: batch_0_first_id_stream_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_0_first_id_stream_idx ON outbox.batch_0 USING btree (first_id, stream) WHERE ((last_id - first_id) < 10000);
+
+--
+-- Name: batch_wide; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_wide ON ONLY outbox.batch USING gist (int8range(first_id, last_id, '[]'::text)) WHERE ((last_id - first_id) >= 10000);
+
+--
+-- Name: INDEX batch_wide; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.batch_wide IS 'By range of ids, all other batches: outbox.batches_over and the view entry_status.';
 
 --
 -- Name: batch_0_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
 --
 
-CREATE INDEX batch_0_int8range_idx ON outbox.batch_0 USING gist (int8range(first_id, last_id, '[]'::text));
+CREATE INDEX batch_0_int8range_idx ON outbox.batch_0 USING gist (int8range(first_id, last_id, '[]'::text)) WHERE ((last_id - first_id) >= 10000);
 
 --
 -- Name: INDEX batch_pkey; Type: COMMENT; Schema: outbox; Owner: -
@@ -2074,16 +2150,28 @@ CREATE INDEX batch_0_int8range_idx ON outbox.batch_0 USING gist (int8range(first
 COMMENT ON INDEX outbox.batch_pkey IS 'By stream and number: replays, heads, marks.';
 
 --
+-- Name: batch_10000000_first_id_stream_idx; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_10000000_first_id_stream_idx ON outbox.batch_10000000 USING btree (first_id, stream) WHERE ((last_id - first_id) < 10000);
+
+--
 -- Name: batch_10000000_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
 --
 
-CREATE INDEX batch_10000000_int8range_idx ON outbox.batch_10000000 USING gist (int8range(first_id, last_id, '[]'::text));
+CREATE INDEX batch_10000000_int8range_idx ON outbox.batch_10000000 USING gist (int8range(first_id, last_id, '[]'::text)) WHERE ((last_id - first_id) >= 10000);
 
 --
--- Name: batch_net_int8range_idx; Type: INDEX; Schema: outbox; Owner: -
+-- Name: batch_net_first_id_stream_idx; Type: INDEX; Schema: outbox; Owner: -
 --
 
-CREATE INDEX batch_net_int8range_idx ON outbox.batch_net USING gist (int8range(first_id, last_id, '[]'::text));
+CREATE INDEX batch_net_first_id_stream_idx ON outbox.batch_net USING btree (first_id, stream) WHERE ((last_id - first_id) < 10000);
+
+--
+-- Name: batch_net_int8range_idx1; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX batch_net_int8range_idx1 ON outbox.batch_net USING gist (int8range(first_id, last_id, '[]'::text)) WHERE ((last_id - first_id) >= 10000);
 
 --
 -- Name: checkpoint_id; Type: INDEX; Schema: outbox; Owner: -
@@ -2230,10 +2318,16 @@ COMMENT ON INDEX outbox.stream_paused IS 'Streams that somebody holds; the relay
 COMMENT ON INDEX outbox.stream_pkey IS 'By name.';
 
 --
+-- Name: batch_0_first_id_stream_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_narrow ATTACH PARTITION outbox.batch_0_first_id_stream_idx;
+
+--
 -- Name: batch_0_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
 --
 
-ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_0_int8range_idx;
+ALTER INDEX outbox.batch_wide ATTACH PARTITION outbox.batch_0_int8range_idx;
 
 --
 -- Name: batch_0_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
@@ -2242,10 +2336,16 @@ ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_0_int8range_idx;
 ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_0_pkey;
 
 --
+-- Name: batch_10000000_first_id_stream_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_narrow ATTACH PARTITION outbox.batch_10000000_first_id_stream_idx;
+
+--
 -- Name: batch_10000000_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
 --
 
-ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_10000000_int8range_idx;
+ALTER INDEX outbox.batch_wide ATTACH PARTITION outbox.batch_10000000_int8range_idx;
 
 --
 -- Name: batch_10000000_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
@@ -2254,10 +2354,16 @@ ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_10000000_int8range_id
 ALTER INDEX outbox.batch_pkey ATTACH PARTITION outbox.batch_10000000_pkey;
 
 --
--- Name: batch_net_int8range_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
+-- Name: batch_net_first_id_stream_idx; Type: INDEX ATTACH; Schema: outbox; Owner: -
 --
 
-ALTER INDEX outbox.batch_ids ATTACH PARTITION outbox.batch_net_int8range_idx;
+ALTER INDEX outbox.batch_narrow ATTACH PARTITION outbox.batch_net_first_id_stream_idx;
+
+--
+-- Name: batch_net_int8range_idx1; Type: INDEX ATTACH; Schema: outbox; Owner: -
+--
+
+ALTER INDEX outbox.batch_wide ATTACH PARTITION outbox.batch_net_int8range_idx1;
 
 --
 -- Name: batch_net_pkey; Type: INDEX ATTACH; Schema: outbox; Owner: -
@@ -2378,6 +2484,12 @@ REVOKE ALL ON FUNCTION outbox.adopt(OUT sealed bigint, OUT restamped bigint) FRO
 --
 
 REVOKE ALL ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION batches_over(lowest bigint, highest bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.batches_over(lowest bigint, highest bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION drop_leaves(); Type: ACL; Schema: outbox; Owner: -

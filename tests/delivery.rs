@@ -335,6 +335,29 @@ async fn the_scrub_finds_what_was_written_around_the_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_far_apart_that_are_sealed_together_have_their_status() {
+    let world = World::new().await;
+    let _relay = world.relay("relay", &[]);
+    let one = "insert into outbox.entry (stream, payload) values ('a', '1')";
+    let open = world.application().await;
+    open.batch_execute(&format!("begin; {one}")).await.unwrap();
+    let many =
+        "insert into outbox.entry (stream, payload) select 'a', '2' from generate_series(1, 20000)";
+    world.application().await.batch_execute(many).await.unwrap();
+    arrived(&world, "a", 20_000).await;
+    open.batch_execute(&format!("{one}; commit")).await.unwrap();
+    arrived(&world, "a", 20_002).await;
+    world.settled().await;
+    let sql = "select count(*), max(last_id - first_id) from outbox.batch where last_n > 20000";
+    let row = world.owner().await.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 20_001));
+    let sql = "select id, n from outbox.entry_status where state = 'dispatched' and id = any ($1) order by id";
+    let rows = world.owner().await.query(sql, &[&vec![1_i64, 2, 20_001, 20_002]]).await.unwrap();
+    let found: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, [(1, 20_001), (2, 1), (20_001, 20_000), (20_002, 20_002)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_stream_begins_behind_its_floor() {
     let world = World::new().await;
     let mut relay = world.relay("relay", &[]);

@@ -36,7 +36,7 @@ with object as materialized (
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'outbox' and p.proname in (
           'attach_leaves', 'pending_entries', 'adopt', 'rotate_checkpoints', 'purge_entries', 'purge_log',
-          'needs', 'drop_leaves', 'leap', 'empty_nets')
+          'needs', 'drop_leaves', 'leap', 'empty_nets', 'batches_over')
       and not has_function_privilege(p.oid, 'execute')
     union all
     select 'usage on schema outbox'

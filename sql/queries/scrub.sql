@@ -10,8 +10,7 @@
 -- lookup of every batch of the stream.
 with sealed as materialized (
     select unnest(b.ids) as id
-    from outbox.batch b
-    where int8range(b.first_id, b.last_id, '[]') && int8range($1, $2, '(]')
+    from outbox.batches_over($1::bigint + 1, $2::bigint) b
 )
 select e.id
 from outbox.entry e

@@ -10,6 +10,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("outbox", include_str!("../../sql/migrations/0001_outbox.sql")),
     ("operate", include_str!("../../sql/migrations/0002_operate.sql")),
     ("bounds", include_str!("../../sql/migrations/0003_bounds.sql")),
+    ("ids", include_str!("../../sql/migrations/0004_ids.sql")),
 ];
 
 /// The version of the schema that this program knows.

@@ -3,23 +3,26 @@
 //! ```text
 //!            rows                     no rows                       no rows
 //!   Awake ─────────▶ Awake   Awake ─────────▶ ask, then search   Asked ─────────▶ are all
-//!   (asks no more after a streak)                                 transactions that may not
-//!                                                                 have seen the question over?
-//!   Quiet ── wake-up, or the poll ──▶ search                      yes: search once more ─▶ Quiet
-//!                                                                 no:  doze, search
+//!     ▲ few rows, for long                                        transactions that may not
+//!     │                                                           have seen the question over?
+//!   Busy ── a breath ──▶ search                                   yes: search once more ─▶ Quiet
+//!     ▲ a streak of searches with rows, from anywhere             no:  doze, search
+//!   Quiet ── wake-up, or the poll ──▶ search
 //! ```
 
 use std::time::Duration;
 
-/// Searches in a row that found rows before the relay stops asking for wake-ups: it does not sleep,
-/// and a NOTIFY costs writers a lock of the whole database.
+/// Searches in a row that found rows before the relay is busy and stops asking for wake-ups: it does not
+/// sleep, and a NOTIFY costs writers a lock of the whole database.
 const STREAK: u32 = 8;
-/// After such a streak it asks again once the searches that found nothing outweigh those that found rows
-/// by this much, two for one: at every lull of a busy writer it would ask and stop asking, and if it
-/// waited for a long lull, a row every 2 ms would keep it polling, with twice the delay of a wake-up.
-const LULL: u32 = 40;
-/// Wait between such searches.
-const LULL_WAIT: Duration = Duration::from_millis(1);
+/// Wait between searches of a busy relay that found all there was: each of them is followed by a commit
+/// and a script, and those 700 times a second took of the writers what they do on the same processors.
+const BREATH: Duration = Duration::from_millis(5);
+/// Rows of a search after a breath, below which polling costs more than wake-ups would: 700 rows a second.
+const FEW: usize = 4;
+/// A busy relay asks again once the searches that found few rows outweigh the others by this much: at
+/// every lull of a busy writer it would ask and stop asking.
+const LULL: u32 = 20;
 /// First doze while transactions from before the question are still open.
 const DOZE: Duration = Duration::from_millis(2);
 
@@ -44,6 +47,8 @@ enum Asking {
     /// Asked, but some writer may not have seen it.
     Asked {
         doze: Duration,
+        /// When to look whether they are over.
+        look_at: Duration,
     },
     /// Every commit with rows wakes; one last search is due.
     Over,
@@ -59,13 +64,14 @@ pub struct Pace {
     asking: Asking,
     asked_at: Duration,
     streak: u32,
-    lull: u32,
+    /// Of a busy relay: by how much searches that found few rows outweigh the others.
+    lull: Option<u32>,
 }
 
 impl Pace {
     /// Searches at least every `poll`. Without `wakes` it polls only.
     pub fn new(poll: Duration, wakes: bool) -> Self {
-        Self { poll, wakes, asking: Asking::No, asked_at: Duration::ZERO, streak: 0, lull: LULL }
+        Self { poll, wakes, asking: Asking::No, asked_at: Duration::ZERO, streak: 0, lull: None }
     }
 
     /// How long a question holds: long enough to be asked again at each poll, short enough that a
@@ -74,27 +80,18 @@ impl Pace {
         Duration::from_secs((2.0 * self.poll.as_secs_f64()).ceil() as u64 + 1)
     }
 
-    /// After a search at time `now` (since any fixed moment).
-    pub fn searched(&mut self, found: bool, now: Duration) -> Step {
-        if found {
-            self.streak += 1;
-            if self.lull < LULL {
-                self.lull = self.lull.saturating_sub(1);
-            }
-            if self.streak >= STREAK && self.asking != Asking::No {
-                self.asking = Asking::No;
-                self.lull = 0;
-                return Step::StopAsking;
-            }
+    /// After a search at time `now` (since any fixed moment) that found so many rows, and `more` if it
+    /// left some for the next one.
+    pub fn searched(&mut self, rows: usize, more: bool, now: Duration) -> Step {
+        self.streak = if rows > 0 { self.streak + 1 } else { 0 };
+        if self.is_busy(rows, more) {
+            return self.busy(more);
+        }
+        if rows > 0 {
             return Step::Search;
         }
-        self.streak = 0;
         if !self.wakes {
             return Step::Wait(self.poll);
-        }
-        if self.lull < LULL {
-            self.lull += 2;
-            return Step::Wait(LULL_WAIT.min(self.poll));
         }
         if self.asking != Asking::No && now.saturating_sub(self.asked_at) >= self.question() {
             // The question ran out unnoticed: whoever wrote since then was not asked.
@@ -102,6 +99,7 @@ impl Pace {
         }
         match self.asking {
             Asking::No => Step::Ask,
+            Asking::Asked { look_at, .. } if now < look_at => Step::Wait(look_at - now),
             Asking::Asked { .. } => Step::CheckOver,
             Asking::Over | Asking::Quiet => {
                 self.asking = Asking::Quiet;
@@ -114,6 +112,29 @@ impl Pace {
         }
     }
 
+    /// Counts a search in.
+    fn is_busy(&mut self, rows: usize, more: bool) -> bool {
+        match self.lull {
+            None if self.streak < STREAK => return false,
+            None => self.lull = Some(0),
+            Some(lull) if rows >= FEW || more => self.lull = Some(lull.saturating_sub(1)),
+            Some(lull) if lull + 1 < LULL => self.lull = Some(lull + 1),
+            Some(_) => {
+                self.lull = None;
+                self.streak = 0;
+            }
+        }
+        self.lull.is_some()
+    }
+
+    fn busy(&mut self, more: bool) -> Step {
+        if self.asking != Asking::No {
+            self.asking = Asking::No;
+            return Step::StopAsking;
+        }
+        if more { Step::Search } else { Step::Wait(BREATH.min(self.poll)) }
+    }
+
     /// After asking at time `now`. `now` must have been read before the question was sent.
     pub fn asked(&mut self, now: Duration) -> Step {
         self.asked_at = now;
@@ -121,18 +142,18 @@ impl Pace {
             // Asked again before the last question ran out: nobody was left unasked between.
             return Step::Wait(self.poll);
         }
-        self.asking = Asking::Asked { doze: DOZE };
+        self.asking = Asking::Asked { doze: DOZE, look_at: now };
         Step::Search
     }
 
-    /// After looking whether older transactions are over.
-    pub fn checked(&mut self, over: bool) -> Step {
-        let Asking::Asked { doze } = self.asking else { return Step::Search };
+    /// After looking, at time `now`, whether older transactions are over.
+    pub fn checked(&mut self, over: bool, now: Duration) -> Step {
+        let Asking::Asked { doze, .. } = self.asking else { return Step::Search };
         if over {
             self.asking = Asking::Over;
             return Step::Search;
         }
-        self.asking = Asking::Asked { doze: (doze * 2).min(self.poll) };
+        self.asking = Asking::Asked { doze: (doze * 2).min(self.poll), look_at: now + doze };
         Step::Wait(doze)
     }
 }
@@ -149,36 +170,38 @@ mod tests {
     #[test]
     fn sleeps_only_after_a_search_that_followed_the_end_of_older_transactions() {
         let mut pace = Pace::new(POLL, true);
-        assert_eq!(pace.searched(false, s(0)), Step::Ask);
+        assert_eq!(pace.searched(0, false, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);
-        assert_eq!(pace.searched(false, s(0)), Step::CheckOver);
-        assert_eq!(pace.checked(false), Step::Wait(DOZE));
-        assert_eq!(pace.searched(false, s(0)), Step::CheckOver);
-        assert_eq!(pace.checked(true), Step::Search);
-        assert_eq!(pace.searched(false, s(0)), Step::Wait(POLL));
+        assert_eq!(pace.searched(0, false, s(0)), Step::CheckOver);
+        assert_eq!(pace.checked(false, s(0)), Step::Wait(DOZE));
+        assert_eq!(pace.searched(0, false, DOZE / 2), Step::Wait(DOZE / 2), "woken before");
+        assert_eq!(pace.searched(0, false, DOZE), Step::CheckOver);
+        assert_eq!(pace.checked(true, s(0)), Step::Search);
+        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
     }
 
     fn quiet() -> Pace {
         let mut pace = Pace::new(POLL, true);
-        pace.searched(false, s(0));
+        pace.searched(0, false, s(0));
         pace.asked(s(0));
-        pace.searched(false, s(0));
-        pace.checked(true);
-        assert_eq!(pace.searched(false, s(0)), Step::Wait(POLL));
+        pace.searched(0, false, s(0));
+        pace.checked(true, s(0));
+        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
         pace
     }
 
     #[test]
     fn a_long_transaction_makes_it_doze_ever_longer_but_never_longer_than_the_poll() {
         let mut pace = Pace::new(POLL, true);
-        pace.searched(false, s(0));
+        pace.searched(0, false, s(0));
         pace.asked(s(0));
-        let mut last = Duration::ZERO;
+        let (mut now, mut last) = (s(0), Duration::ZERO);
         for _ in 0..20 {
-            assert_eq!(pace.searched(false, s(0)), Step::CheckOver);
-            let Step::Wait(doze) = pace.checked(false) else { panic!("it must wait") };
+            pace.asked_at = now;
+            assert_eq!(pace.searched(0, false, now), Step::CheckOver);
+            let Step::Wait(doze) = pace.checked(false, now) else { panic!("it must wait") };
             assert!(doze >= last && doze <= POLL);
-            last = doze;
+            (now, last) = (now + doze, doze);
         }
         assert_eq!(last, POLL);
     }
@@ -186,58 +209,70 @@ mod tests {
     #[test]
     fn asks_again_at_each_poll_without_starting_over() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(false, s(1)), Step::Ask);
+        assert_eq!(pace.searched(0, false, s(1)), Step::Ask);
         assert_eq!(pace.asked(s(1)), Step::Wait(POLL));
     }
 
     #[test]
     fn starts_over_when_the_question_ran_out() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(false, s(60)), Step::Ask);
+        assert_eq!(pace.searched(0, false, s(60)), Step::Ask);
         assert_eq!(pace.asked(s(60)), Step::Search);
-        assert_eq!(pace.searched(false, s(60)), Step::CheckOver);
+        assert_eq!(pace.searched(0, false, s(60)), Step::CheckOver);
+    }
+
+    /// A pace that is busy, and asks no more.
+    fn busy() -> Pace {
+        let mut pace = quiet();
+        let steps: Vec<Step> = (0..STREAK).map(|_| pace.searched(1, false, s(0))).collect();
+        assert_eq!(steps.last(), Some(&Step::StopAsking));
+        assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
+        pace
     }
 
     #[test]
-    fn stops_asking_under_load_and_asks_anew_after_it() {
-        let mut pace = quiet();
-        let steps: Vec<Step> = (0..STREAK).map(|_| pace.searched(true, s(0))).collect();
-        assert_eq!(steps.last(), Some(&Step::StopAsking));
-        assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
-        assert_eq!(pace.searched(true, s(0)), Step::Search);
-        for _ in 0..LULL / 2 {
-            assert_eq!(pace.searched(false, s(0)), Step::Wait(LULL_WAIT), "a lull is not the end");
-        }
-        assert_eq!(pace.searched(false, s(0)), Step::Ask);
-        assert_eq!(pace.asked(s(0)), Step::Search);
+    fn breathes_under_load_unless_there_is_more_to_find() {
+        let mut pace = busy();
+        assert_eq!(pace.searched(FEW, false, s(0)), Step::Wait(BREATH));
+        assert_eq!(pace.searched(FEW, true, s(0)), Step::Search);
+        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(BREATH), "a lull is not the end");
     }
 
-    /// Searches until it asks again, of which `found` in `of` find rows.
-    fn searches_until_it_asks(found: u32, of: u32) -> Option<u32> {
-        let mut pace = quiet();
-        for _ in 0..STREAK {
-            pace.searched(true, s(0));
-        }
-        (0..10_000).find(|search| pace.searched(search % of < found, s(0)) == Step::Ask)
+    #[test]
+    fn a_backlog_from_the_start_is_searched_without_a_breath_and_what_follows_with_one() {
+        let mut pace = Pace::new(POLL, true);
+        assert!((0..100).all(|_| pace.searched(5_000, true, s(0)) == Step::Search));
+        assert_eq!(pace.searched(FEW, false, s(0)), Step::Wait(BREATH));
+    }
+
+    /// Searches of a busy relay until it asks again, of which all find few rows but every one `of` so many.
+    fn searches_until_it_asks(of: u32) -> Option<u32> {
+        let mut pace = busy();
+        let rows = |search: u32| if search.is_multiple_of(of) { FEW } else { FEW - 1 };
+        (0..10_000).find(|search| pace.searched(rows(*search), false, s(0)) != Step::Wait(BREATH))
     }
 
     #[test]
     fn asks_anew_beside_a_slow_writer_and_never_beside_a_fast_one() {
-        assert!(searches_until_it_asks(1, 2).is_some_and(|searches| searches < 100));
-        assert_eq!(searches_until_it_asks(3, 4), None);
+        assert!(searches_until_it_asks(3).is_some_and(|searches| searches < 100));
+        assert_eq!(searches_until_it_asks(2), None);
+        let mut pace = busy();
+        while pace.searched(1, false, s(0)) != Step::Search {}
+        assert_eq!(pace.searched(0, false, s(0)), Step::Ask);
+        assert_eq!(pace.asked(s(0)), Step::Search);
     }
 
     #[test]
     fn a_row_now_and_then_leaves_the_question_as_it_is() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(true, s(0)), Step::Search);
-        assert_eq!(pace.searched(false, s(0)), Step::Wait(POLL));
+        assert_eq!(pace.searched(1, false, s(0)), Step::Search);
+        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
     }
 
     #[test]
     fn polls_only_where_wake_ups_are_off() {
         let mut pace = Pace::new(POLL, false);
-        assert_eq!(pace.searched(true, s(0)), Step::Search);
-        assert_eq!(pace.searched(false, s(0)), Step::Wait(POLL));
+        assert_eq!(pace.searched(1, false, s(0)), Step::Search);
+        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
     }
 }

@@ -33,8 +33,8 @@ impl Reader {
         while !stop.is_set() && !self.found.is_closed() {
             step = match step {
                 Step::Search => {
-                    let found = self.search().await?;
-                    pace.searched(found, begun.elapsed())
+                    let rows = self.search().await?;
+                    pace.searched(rows, self.cursor.window.is_some(), begun.elapsed())
                 }
                 Step::Ask => {
                     let now = begun.elapsed();
@@ -50,7 +50,7 @@ impl Reader {
                         Some(asked) => self.wake()?.settled(asked).await?,
                         None => false,
                     };
-                    pace.checked(over)
+                    pace.checked(over, begun.elapsed())
                 }
                 Step::Wait(longest) => {
                     self.wait(longest, &stop).await?;
@@ -65,16 +65,16 @@ impl Reader {
         Ok(())
     }
 
-    /// One search. True if it found rows.
-    async fn search(&mut self) -> Result<bool> {
+    /// One search. How many rows it found.
+    async fn search(&mut self) -> Result<usize> {
         let found = self.finder.find(&self.cursor, self.bounds.rows, self.bounds.bytes).await?;
         self.clock.set(found.clock);
         self.cursor = found.cursor.clone();
-        let any = !found.entries.is_empty();
-        if any {
+        let rows = found.entries.len();
+        if rows > 0 {
             self.hand_on(found).await;
         }
-        Ok(any)
+        Ok(rows)
     }
 
     /// If sealing has ended, so does reading: what was found is found again.

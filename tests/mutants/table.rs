@@ -60,7 +60,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     simulated(
         "no wait for transactions that were open when writers were asked for wake-ups",
         "src/relay/pace.rs",
-        "        self.asking = Asking::Asked { doze: DOZE };",
+        "        self.asking = Asking::Asked { doze: DOZE, look_at: now };",
         "        self.asking = Asking::Over;",
     ),
     simulated(
