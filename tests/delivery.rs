@@ -351,7 +351,8 @@ async fn rows_far_apart_that_are_sealed_together_have_their_status() {
     let sql = "select count(*), max(last_id - first_id) from outbox.batch where last_n > 20000";
     let row = world.owner().await.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 20_001));
-    let sql = "select id, n from outbox.entry_status where state = 'dispatched' and id = any ($1) order by id";
+    let sql = "select id, n from outbox.entry_status where state = 'dispatched' and id = any ($1) \
+               order by id";
     let rows = world.owner().await.query(sql, &[&vec![1_i64, 2, 20_001, 20_002]]).await.unwrap();
     let found: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(found, [(1, 20_001), (2, 1), (20_001, 20_000), (20_002, 20_002)]);
