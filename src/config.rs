@@ -9,8 +9,10 @@ use clap::Args;
 use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::{Bounds, Settings};
+use crate::secret::Secret;
 use crate::stream::{Limits, Server};
 use crate::text::shortened;
+use crate::tls::Tls;
 
 /// Where Postgres is.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,6 +23,23 @@ pub struct DatabaseArgs {
     /// File that holds the Postgres URL, instead of the URL itself
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
+    /// Authorities that Postgres's certificate may be signed by, as PEM; the system's if not set
+    #[arg(long, env = "DATABASE_TLS_CA", value_name = "FILE")]
+    pub database_tls_ca: Option<PathBuf>,
+    /// Certificate to show to Postgres, as PEM
+    #[arg(long, env = "DATABASE_TLS_CERT", value_name = "FILE")]
+    pub database_tls_cert: Option<PathBuf>,
+    /// Key of that certificate, as PEM
+    #[arg(long, env = "DATABASE_TLS_KEY", value_name = "FILE")]
+    pub database_tls_key: Option<PathBuf>,
+    /// Accept a trusted certificate of Postgres whatever host it is for [on, off]
+    #[arg(
+        long,
+        env = "DATABASE_TLS_ACCEPT_ANY_NAME",
+        value_name = "SWITCH",
+        default_value = "off"
+    )]
+    pub database_tls_accept_any_name: String,
 }
 
 /// Where Redis is.
@@ -32,6 +51,18 @@ pub struct RedisArgs {
     /// File that holds the Redis URL, instead of the URL itself
     #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
     pub redis_url_file: Option<PathBuf>,
+    /// Authorities that Redis's certificate may be signed by, as PEM; the system's if not set
+    #[arg(long, env = "REDIS_TLS_CA", value_name = "FILE")]
+    pub redis_tls_ca: Option<PathBuf>,
+    /// Certificate to show to Redis, as PEM
+    #[arg(long, env = "REDIS_TLS_CERT", value_name = "FILE")]
+    pub redis_tls_cert: Option<PathBuf>,
+    /// Key of that certificate, as PEM
+    #[arg(long, env = "REDIS_TLS_KEY", value_name = "FILE")]
+    pub redis_tls_key: Option<PathBuf>,
+    /// Accept a trusted certificate of Redis whatever host it is for [on, off]
+    #[arg(long, env = "REDIS_TLS_ACCEPT_ANY_NAME", value_name = "SWITCH", default_value = "off")]
+    pub redis_tls_accept_any_name: String,
     /// Begins every key in Redis
     #[arg(long, env = "OUTBOX_PREFIX", value_name = "TEXT", default_value = "")]
     pub prefix: String,
@@ -128,9 +159,18 @@ impl Problems {
 
 impl DatabaseArgs {
     fn read(&self, problems: &mut Problems) -> Option<Database> {
-        let url = one_of("DATABASE_URL", &self.database_url, &self.database_url_file);
-        let url = problems.keep("DATABASE_URL", url)?;
-        problems.keep("DATABASE_URL", Database::from_url(&url).map_err(|e| e.to_string()))
+        let url = one_of("DATABASE_URL_FILE", &self.database_url, &self.database_url_file);
+        let url = problems.keep("DATABASE_URL", url);
+        let client = (&self.database_tls_cert, &self.database_tls_key);
+        let client = problems.keep("DATABASE_TLS_CERT", both(client, "DATABASE_TLS_KEY"));
+        let any_name = switch(&self.database_tls_accept_any_name);
+        let any_name = problems.keep("DATABASE_TLS_ACCEPT_ANY_NAME", any_name);
+        let tls = Tls {
+            ca: self.database_tls_ca.clone(),
+            client: client.flatten(),
+            any_name: any_name.unwrap_or_default(),
+        };
+        problems.keep("DATABASE_URL", Database::new(url?, tls).map_err(|e| e.to_string()))
     }
 
     /// The database alone.
@@ -146,9 +186,7 @@ impl DatabaseArgs {
 
 impl RedisArgs {
     fn read(&self, problems: &mut Problems) -> Option<Server> {
-        let url = one_of("REDIS_URL", &self.redis_url, &self.redis_url_file)
-            .and_then(|url| Server::from_url(&url, &self.prefix).map_err(|e| e.to_string()));
-        let server = problems.keep("REDIS_URL", url);
+        let server = self.server(problems);
         let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic())
             && self.prefix.len() <= 128
         {
@@ -158,6 +196,21 @@ impl RedisArgs {
             }
         };
         problems.keep("OUTBOX_PREFIX", prefix).and(server)
+    }
+
+    fn server(&self, problems: &mut Problems) -> Option<Server> {
+        let url = one_of("REDIS_URL_FILE", &self.redis_url, &self.redis_url_file);
+        let url = problems.keep("REDIS_URL", url);
+        let client = (&self.redis_tls_cert, &self.redis_tls_key);
+        let client = problems.keep("REDIS_TLS_CERT", both(client, "REDIS_TLS_KEY"));
+        let any_name = switch(&self.redis_tls_accept_any_name);
+        let any_name = problems.keep("REDIS_TLS_ACCEPT_ANY_NAME", any_name);
+        let tls = Tls {
+            ca: self.redis_tls_ca.clone(),
+            client: client.flatten(),
+            any_name: any_name.unwrap_or_default(),
+        };
+        problems.keep("REDIS_URL", Server::new(url?, tls, &self.prefix).map_err(|e| e.to_string()))
     }
 }
 
@@ -238,20 +291,29 @@ impl RunArgs {
     }
 }
 
-/// A secret given as a value or as a file.
-fn one_of(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<String, String> {
+/// A URL given as it is or in a file.
+fn one_of(
+    file_name: &'static str,
+    value: &Option<String>,
+    file: &Option<PathBuf>,
+) -> Result<Secret, String> {
     match (value, file) {
-        (Some(_), Some(_)) => Err(format!("is set, and so is {name}_FILE; set one of them")),
-        (Some(value), None) if !value.trim().is_empty() => Ok(value.clone()),
-        (None, Some(file)) => match std::fs::read_to_string(file) {
-            Ok(text) if text.trim().is_empty() => Err(format!(
-                "the file {} ({name}_FILE) is empty; it must hold the URL",
-                file.display()
-            )),
-            Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) => Err(format!("cannot read {} ({name}_FILE): {error}", file.display())),
-        },
-        _ => Err(format!("is not set; set it or {name}_FILE")),
+        (Some(_), Some(_)) => Err(format!("is set, and so is {file_name}; set one of them")),
+        (Some(value), None) if !value.trim().is_empty() => Ok(value.as_str().into()),
+        (None, Some(file)) => Ok(Secret::File(file.clone(), file_name)),
+        _ => Err(format!("is not set; set it or {file_name}")),
+    }
+}
+
+/// A certificate and its key, or neither.
+fn both(
+    files: (&Option<PathBuf>, &Option<PathBuf>),
+    key: &str,
+) -> Result<Option<(PathBuf, PathBuf)>, String> {
+    match files {
+        (Some(certificate), Some(key)) => Ok(Some((certificate.clone(), key.clone()))),
+        (None, None) => Ok(None),
+        _ => Err(format!("goes with {key}; set both or neither")),
     }
 }
 
@@ -353,6 +415,7 @@ mod tests {
         let args = RunArgs {
             servers: ServerArgs {
                 database: DatabaseArgs {
+                    database_tls_cert: Some("cert".into()),
                     database_url: Some("postgres://u:secret@h:port/d".into()),
                     ..Default::default()
                 },
@@ -382,6 +445,8 @@ mod tests {
         assert_eq!(error.kind(), Kind::Usage);
         for setting in [
             "DATABASE_URL",
+            "DATABASE_TLS_CERT: goes with DATABASE_TLS_KEY",
+            "DATABASE_TLS_ACCEPT_ANY_NAME",
             "REDIS_URL",
             "OUTBOX_LEASE",
             "OUTBOX_CHECKPOINT",

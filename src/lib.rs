@@ -31,6 +31,7 @@
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
 //! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
 //! | [`telemetry`] | logs, metrics, health |
+//! | [`secret`], [`tls`] | URLs with passwords, certificates: read from their files at each connection |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
 //! | [`demo`], [`sandbox`] | a shop beside a real relay; private servers for it, tests and benches |
 //!
@@ -71,6 +72,8 @@ pub mod position;
 pub mod relay;
 pub mod retry;
 pub mod sandbox;
+pub mod secret;
 pub mod stream;
 pub mod telemetry;
 pub mod text;
+pub mod tls;

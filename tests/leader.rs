@@ -116,7 +116,7 @@ async fn a_leader_cut_off_from_postgres_is_replaced_and_stands_by_afterwards() {
     let writers = Writers::start(&world, 3);
     let proxy = Proxy::start(([127, 0, 0, 1], world.postgres.port()).into());
     let url = format!("postgres://{RELAY}@127.0.0.1:{}/postgres", proxy.port());
-    let urls = (url, world.redis.url());
+    let urls = (url, world.urls().1);
     let mut first = Relay::start(world.folder.path(), "first", &world.variables(&urls, &[]));
     first.logged("leading with token").await;
     let second = world.relay("second", &[]);

@@ -36,4 +36,5 @@ mod resources;
 mod support;
 mod swarm;
 mod tidy;
+mod tls;
 mod wake;

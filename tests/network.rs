@@ -21,7 +21,7 @@ fn before_postgres(world: &World) -> Proxy {
 /// A relay that reaches Postgres through `proxy`.
 fn relay_behind(world: &World, proxy: &Proxy) -> Relay {
     let url = format!("postgres://{RELAY}@127.0.0.1:{}/postgres", proxy.port());
-    let urls = (url, world.redis.url());
+    let urls = (url, world.urls().1);
     Relay::start(world.folder.path(), "relay", &world.variables(&urls, &[SMALL]))
 }
 

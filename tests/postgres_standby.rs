@@ -52,7 +52,7 @@ async fn a_standby_that_lags_is_promoted_and_what_it_never_got_is_listed() {
     let (link, front) = (before(&world.postgres), before(&world.postgres));
     let mut other = standby(&world, link.port());
     let url = format!("postgres://{RELAY}@127.0.0.1:{}/postgres", front.port());
-    let urls = (url, world.redis.url());
+    let urls = (url, world.urls().1);
     let mut relay = Relay::start(world.folder.path(), "relay", &world.variables(&urls, &[]));
     write_rows(&world, "orders", 20).await;
     world.settled().await;

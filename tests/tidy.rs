@@ -312,3 +312,32 @@ fn the_readme_lists_exactly_the_settings_of_the_program() {
     }
     none("README.md and `outbox-relay run --help` differ", &found);
 }
+
+/// What stands in quotes after `start`, wherever it stands, in lower case.
+fn quoted_after(text: &str, start: &str, quote: char) -> Vec<String> {
+    let rests = text.match_indices(start).map(|(at, _)| &text[at + start.len()..]);
+    let words = rests.filter_map(|rest| rest.strip_prefix(quote)?.split(quote).next());
+    words.map(str::to_lowercase).collect()
+}
+
+#[test]
+fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
+    let rights = outbox_relay::stream::rights("");
+    let granted = rights.split(" +").skip(1).map(|name| name.split('|').next().unwrap());
+    let granted: BTreeSet<String> = granted.map(str::to_owned).collect();
+    // A script is begun with one of two and puts its XADD together; a doctor asks for settings where it may.
+    let mut used = BTreeSet::from(["eval", "evalsha", "xadd"].map(str::to_owned));
+    for text in files("src/stream", ".lua").values() {
+        used.extend(quoted_after(text, "call(", '\''));
+    }
+    for (file, text) in files("src/stream", ".rs") {
+        if !file.ends_with("rights.rs") {
+            used.extend(quoted_after(&text, "cmd(", '"'));
+        }
+    }
+    assert!(used.remove("config") && used.len() > 20, "the sources were misread: {used:?}");
+    assert_eq!(granted, used);
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let line = format!("ACL SETUSER relay on >password {rights}\n");
+    assert!(readme.contains(&line), "README.md does not say {line}");
+}

@@ -146,7 +146,7 @@ async fn nobody_is_notified_while_the_relay_is_dead_or_busy() {
     let proxy = Proxy::start(std::net::SocketAddr::from(([127, 0, 0, 1], world.postgres.port())));
     proxy.set_delay(Duration::from_millis(2));
     let database = format!("postgres://{RELAY}@127.0.0.1:{}/postgres", proxy.port());
-    let urls = (database, world.redis.url());
+    let urls = (database, world.urls().1);
     let variables = world.variables(&urls, &[("OUTBOX_LEASE", "10s")]);
     let mut relay = Relay::start(world.folder.path(), "relay", &variables);
     let asleep = || async { asks(&world).await };

@@ -7,14 +7,15 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::address::{Address, CONNECT_TIMEOUT};
 use crate::error::{Error, Kind, Result, Target};
+use crate::secret::Secret;
+use crate::tls::{self, Tls};
 
-/// A host that does not answer is given up after this long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A host that accepts and then does not let us in is given up after this long.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement that the server does not finish is cancelled by the server after this long.
@@ -22,8 +23,6 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A lock that others do not release is given up after this long, so that the relay never stands
 /// in the queue before somebody's DDL for longer.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that answers no keepalive is given up within about this long.
-const SILENCE: Duration = Duration::from_secs(15);
 /// Waited for an answer before the connection is dropped: a little longer than the server's own
 /// bound, so that the server's clearer error wins where it can.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
@@ -31,75 +30,45 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
 /// Where Postgres is. Cloning is cheap; no connection is made before it is asked for.
 #[derive(Clone, Debug)]
 pub struct Database {
-    config: Arc<Config>,
+    url: Secret,
+    tls: Tls,
+    /// As it was at first, for messages.
+    known: Arc<Address>,
 }
 
 impl Database {
-    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`.
+    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`; one in a file
+    /// again at each connection, as the files of `tls`.
     ///
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
+    pub fn new(url: Secret, tls: Tls) -> Result<Self> {
+        let usage = |text: String| Error::new(Kind::Usage, text);
+        let known = Address::read(&url.read().map_err(usage)?, &tls)?;
+        if let Some(tls) = &known.tls {
+            tls.read().map_err(usage)?;
+        }
+        Ok(Self { url, tls, known: Arc::new(known) })
+    }
+
+    /// Reads a URL as it is, without further settings.
+    ///
+    /// # Errors
+    /// As [`Database::new`].
     pub fn from_url(url: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            let form = "postgres://user:password@host:5432/database";
-            Error::new(Kind::Usage, format!("{why}; write it like {form}"))
-        };
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            let cause =
-                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            // Of a text that is no URL, other causes may repeat a piece, and that may be a secret.
-            let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-            let ambiguous = url.matches('@').count() > 1 || cause.starts_with("unknown option");
-            let repeats_nothing =
-                is_url && !ambiguous || cause.starts_with("invalid value for option");
-            wrong(if repeats_nothing { &cause } else { "is not a Postgres URL" })
-        })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(wrong("names no host"));
-        }
-        if config.get_user().is_none() {
-            return Err(wrong("names no user"));
-        }
-        let has_at = |host: &Host| match host {
-            Host::Tcp(name) => name.contains('@'),
-            #[cfg(unix)]
-            Host::Unix(path) => path.as_os_str().as_encoded_bytes().contains(&b'@'),
-        };
-        let database_has_at = config.get_dbname().is_some_and(|name| name.contains('@'));
-        if config.get_hosts().iter().any(has_at) || database_has_at {
-            return Err(wrong(
-                "has an @ in its host or database; write @ and / of the password as %40 and %2F",
-            ));
-        }
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::new(
-                Kind::Usage,
-                "asks for TLS, which this version cannot speak yet",
-            ));
-        }
-        config
-            .connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT))
-            .keepalives(true)
-            .keepalives_idle(SILENCE / 3)
-            .keepalives_interval(SILENCE / 3)
-            .keepalives_retries(2)
-            .tcp_user_timeout(SILENCE);
-        Ok(Self { config: Arc::new(config) })
+        Self::new(url.into(), Tls::default())
     }
 
     /// Host, port and database, for messages. Never the password.
     pub fn name(&self) -> String {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            #[cfg(unix)]
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => {
-                self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default()
-            }
-        };
-        let port = self.config.get_ports().first().unwrap_or(&5432);
-        let user = self.config.get_user().unwrap_or_default();
-        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or(user))
+        self.known.name()
+    }
+
+    /// Where it is now.
+    fn address(&self) -> Result<Address> {
+        let url = self.url.read().map_err(|why| self.unreachable(&why))?;
+        Address::read(&url, &self.tls)
+            .map_err(|error| self.unreachable(&format!("the URL {error}")))
     }
 
     /// Opens one connection, named `outbox-relay <purpose>` in `pg_stat_activity`.
@@ -107,14 +76,11 @@ impl Database {
     /// # Errors
     /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
     pub async fn connect(&self, purpose: &str) -> Result<Connection> {
-        let mut config = Config::clone(&self.config);
-        config.application_name(format!("outbox-relay {purpose}"));
-        let connecting = tokio::time::timeout(LOGIN_TIMEOUT, config.connect(NoTls));
-        let (client, connection) = connecting
+        let mut address = self.address()?;
+        address.config.application_name(format!("outbox-relay {purpose}"));
+        let connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(&address))
             .await
-            .map_err(|_| self.unreachable("it did not answer"))?
-            .map_err(|error| self.connect_error(error))?;
-        let connection = Connection::drive(client, connection);
+            .map_err(|_| self.unreachable("it did not answer"))??;
         let settings = format!(
             "set statement_timeout = {}; set lock_timeout = {}; \
              set idle_in_transaction_session_timeout = {}; set search_path = pg_catalog; set jit = off; \
@@ -127,14 +93,35 @@ impl Database {
         Ok(connection)
     }
 
-    /// Connections for reading the log, at most `size`, made when they are needed.
+    async fn open(&self, address: &Address) -> Result<Connection> {
+        let failed = |error| self.connect_error(address, error);
+        match self.connector(address)? {
+            None => {
+                let (client, connection) = address.config.connect(NoTls).await.map_err(failed)?;
+                Ok(Connection::drive(client, connection))
+            }
+            Some(tls) => {
+                let (client, connection) = address.config.connect(tls).await.map_err(failed)?;
+                Ok(Connection::drive(client, connection))
+            }
+        }
+    }
+
+    fn connector(&self, address: &Address) -> Result<Option<MakeRustlsConnect>> {
+        let config = address.tls.as_ref().map(Tls::client_config).transpose();
+        let config = config.map_err(|why| self.unreachable(&why))?;
+        Ok(config.map(MakeRustlsConnect::new))
+    }
+
+    /// Connections for reading the log, at most `size`, made when they are needed, all with the URL as it is
+    /// now.
     ///
     /// # Errors
-    /// `Internal` if the pool cannot be built.
+    /// `Unavailable` if a file cannot be read, `Internal` if the pool cannot be built.
     pub fn pool(&self, size: usize) -> Result<Pool> {
-        let mut config = Config::clone(&self.config);
-        config.application_name("outbox-relay log");
-        config.options(format!(
+        let mut address = self.address()?;
+        address.config.application_name("outbox-relay log");
+        address.config.options(format!(
             "-c statement_timeout={} -c lock_timeout={} -c search_path=pg_catalog -c jit=off \
              -c enable_seqscan=off -c enable_bitmapscan=off \
              -c default_transaction_isolation=read\\ committed",
@@ -142,7 +129,11 @@ impl Database {
             LOCK_TIMEOUT.as_millis()
         ));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        Pool::builder(Manager::from_config(config, NoTls, recycling))
+        let manager = match self.connector(&address)? {
+            None => Manager::from_config(address.config, NoTls, recycling),
+            Some(tls) => Manager::from_config(address.config, tls, recycling),
+        };
+        Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(ANSWER_TIMEOUT))
@@ -158,9 +149,12 @@ impl Database {
             .error(Kind::Unavailable, format!("cannot reach Postgres at {}: {why}", self.name()))
     }
 
-    fn connect_error(&self, error: tokio_postgres::Error) -> Error {
-        let name = self.name();
-        let user = self.config.get_user().unwrap_or_default().to_owned();
+    fn connect_error(&self, address: &Address, error: tokio_postgres::Error) -> Error {
+        let (name, user) = (address.name(), address.user());
+        if let Some(why) = tls_refused(address, &error) {
+            let context = format!("cannot connect to Postgres at {name}: {why}");
+            return Target::Postgres.error_by(Kind::Refused, context, error);
+        }
         match error.code() {
             Some(code)
                 if *code == SqlState::INVALID_PASSWORD
@@ -187,6 +181,30 @@ impl Database {
             ),
         }
     }
+}
+
+/// What an error says about TLS, if it does.
+fn tls_refused(address: &Address, error: &tokio_postgres::Error) -> Option<String> {
+    let said = error.as_db_error().map(|said| said.message()).unwrap_or_default();
+    if address.tls.is_none() {
+        return said.ends_with("no encryption").then(|| {
+            "it lets nobody in without TLS; write sslmode=require in DATABASE_URL".to_owned()
+        });
+    }
+    if said == "connection requires a valid client certificate" {
+        return Some(
+            "it wants a certificate of ours; set DATABASE_TLS_CERT and DATABASE_TLS_KEY".to_owned(),
+        );
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    if cause == "server does not support TLS" {
+        return Some(
+            "it speaks no TLS; set ssl = on in its postgresql.conf, or write sslmode=disable in \
+             DATABASE_URL"
+                .to_owned(),
+        );
+    }
+    tls::explain(error, Target::Postgres)
 }
 
 /// The server asked for a password and the URL has none; the library has no code for it.

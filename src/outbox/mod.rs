@@ -21,6 +21,7 @@
 //! | `migrate` | the schema |
 //! | `cluster`, `schema` | what a doctor asks: of the server, and of the schema in it |
 
+mod address;
 mod adopt;
 mod checkpoint;
 mod cluster;

@@ -12,9 +12,11 @@
 
 use std::time::Duration;
 
-/// Searches in a row that found rows before the relay is busy and stops asking for wake-ups: it does not
-/// sleep, and a NOTIFY costs writers a lock of the whole database.
+/// Searches in a row that found rows, after no sleep to speak of, before the relay is busy and stops asking
+/// for wake-ups: it does not sleep, and a NOTIFY costs writers a lock of the whole database.
 const STREAK: u32 = 8;
+/// A sleep that is none to speak of: it ended with a wake-up that was there already, or nearly so.
+const NAP: Duration = Duration::from_micros(500);
 /// Wait between searches of a busy relay that found all there was: each of them is followed by a commit
 /// and a script, and those 700 times a second took of the writers what they do on the same processors.
 const BREATH: Duration = Duration::from_millis(5);
@@ -25,6 +27,15 @@ const FEW: usize = 4;
 const LULL: u32 = 20;
 /// First doze while transactions from before the question are still open.
 const DOZE: Duration = Duration::from_millis(2);
+
+/// What a search came back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Rows that it found.
+    pub rows: usize,
+    /// It left some for the next one.
+    pub more: bool,
+}
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +63,7 @@ enum Asking {
     },
     /// Every commit with rows wakes; one last search is due.
     Over,
-    /// Every commit with rows wakes, and there were none left.
+    /// Every commit with rows wakes, and there were none left: after a wake-up one search is enough.
     Quiet,
 }
 
@@ -80,14 +91,18 @@ impl Pace {
         Duration::from_secs((2.0 * self.poll.as_secs_f64()).ceil() as u64 + 1)
     }
 
-    /// After a search at time `now` (since any fixed moment) that found so many rows, and `more` if it
-    /// left some for the next one.
-    pub fn searched(&mut self, rows: usize, more: bool, now: Duration) -> Step {
-        self.streak = if rows > 0 { self.streak + 1 } else { 0 };
+    /// After a search at time `now` (since any fixed moment), before which it slept so long.
+    pub fn searched(&mut self, search: Search, slept: Duration, now: Duration) -> Step {
+        let Search { rows, more } = search;
+        self.streak = match rows {
+            0 => 0,
+            _ if slept >= NAP => 1,
+            _ => self.streak + 1,
+        };
         if self.is_busy(rows, more) {
             return self.busy(more);
         }
-        if rows > 0 {
+        if rows > 0 && (more || self.asking != Asking::Quiet) {
             return Step::Search;
         }
         if !self.wakes {
@@ -167,38 +182,46 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn found(pace: &mut Pace, rows: usize, now: Duration) -> Step {
+        pace.searched(Search { rows, more: false }, Duration::ZERO, now)
+    }
+
+    fn found_more(pace: &mut Pace, rows: usize, now: Duration) -> Step {
+        pace.searched(Search { rows, more: true }, Duration::ZERO, now)
+    }
+
     #[test]
     fn sleeps_only_after_a_search_that_followed_the_end_of_older_transactions() {
         let mut pace = Pace::new(POLL, true);
-        assert_eq!(pace.searched(0, false, s(0)), Step::Ask);
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(0)), Step::CheckOver);
+        assert_eq!(found(&mut pace, 0, s(0)), Step::CheckOver);
         assert_eq!(pace.checked(false, s(0)), Step::Wait(DOZE));
-        assert_eq!(pace.searched(0, false, DOZE / 2), Step::Wait(DOZE / 2), "woken before");
-        assert_eq!(pace.searched(0, false, DOZE), Step::CheckOver);
+        assert_eq!(found(&mut pace, 0, DOZE / 2), Step::Wait(DOZE / 2), "woken before");
+        assert_eq!(found(&mut pace, 0, DOZE), Step::CheckOver);
         assert_eq!(pace.checked(true, s(0)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Wait(POLL));
     }
 
     fn quiet() -> Pace {
         let mut pace = Pace::new(POLL, true);
-        pace.searched(0, false, s(0));
+        found(&mut pace, 0, s(0));
         pace.asked(s(0));
-        pace.searched(0, false, s(0));
+        found(&mut pace, 0, s(0));
         pace.checked(true, s(0));
-        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Wait(POLL));
         pace
     }
 
     #[test]
     fn a_long_transaction_makes_it_doze_ever_longer_but_never_longer_than_the_poll() {
         let mut pace = Pace::new(POLL, true);
-        pace.searched(0, false, s(0));
+        found(&mut pace, 0, s(0));
         pace.asked(s(0));
         let (mut now, mut last) = (s(0), Duration::ZERO);
         for _ in 0..20 {
             pace.asked_at = now;
-            assert_eq!(pace.searched(0, false, now), Step::CheckOver);
+            assert_eq!(found(&mut pace, 0, now), Step::CheckOver);
             let Step::Wait(doze) = pace.checked(false, now) else { panic!("it must wait") };
             assert!(doze >= last && doze <= POLL);
             (now, last) = (now + doze, doze);
@@ -209,47 +232,47 @@ mod tests {
     #[test]
     fn asks_again_at_each_poll_without_starting_over() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(0, false, s(1)), Step::Ask);
+        assert_eq!(found(&mut pace, 0, s(1)), Step::Ask);
         assert_eq!(pace.asked(s(1)), Step::Wait(POLL));
     }
 
     #[test]
     fn starts_over_when_the_question_ran_out() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(0, false, s(60)), Step::Ask);
+        assert_eq!(found(&mut pace, 0, s(60)), Step::Ask);
         assert_eq!(pace.asked(s(60)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(60)), Step::CheckOver);
+        assert_eq!(found(&mut pace, 0, s(60)), Step::CheckOver);
     }
 
     /// A pace that is busy, and asks no more.
     fn busy() -> Pace {
         let mut pace = quiet();
-        let steps: Vec<Step> = (0..STREAK).map(|_| pace.searched(1, false, s(0))).collect();
+        let steps: Vec<Step> = (0..STREAK).map(|_| found(&mut pace, 1, s(0))).collect();
         assert_eq!(steps.last(), Some(&Step::StopAsking));
-        assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Search));
+        assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Wait(POLL)));
         pace
     }
 
     #[test]
     fn breathes_under_load_unless_there_is_more_to_find() {
         let mut pace = busy();
-        assert_eq!(pace.searched(FEW, false, s(0)), Step::Wait(BREATH));
-        assert_eq!(pace.searched(FEW, true, s(0)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(BREATH), "a lull is not the end");
+        assert_eq!(found(&mut pace, FEW, s(0)), Step::Wait(BREATH));
+        assert_eq!(found_more(&mut pace, FEW, s(0)), Step::Search);
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Wait(BREATH), "a lull is not the end");
     }
 
     #[test]
     fn a_backlog_from_the_start_is_searched_without_a_breath_and_what_follows_with_one() {
         let mut pace = Pace::new(POLL, true);
-        assert!((0..100).all(|_| pace.searched(5_000, true, s(0)) == Step::Search));
-        assert_eq!(pace.searched(FEW, false, s(0)), Step::Wait(BREATH));
+        assert!((0..100).all(|_| found_more(&mut pace, 5_000, s(0)) == Step::Search));
+        assert_eq!(found(&mut pace, FEW, s(0)), Step::Wait(BREATH));
     }
 
     /// Searches of a busy relay until it asks again, of which all find few rows but every one `of` so many.
     fn searches_until_it_asks(of: u32) -> Option<u32> {
         let mut pace = busy();
         let rows = |search: u32| if search.is_multiple_of(of) { FEW } else { FEW - 1 };
-        (0..10_000).find(|search| pace.searched(rows(*search), false, s(0)) != Step::Wait(BREATH))
+        (0..10_000).find(|search| found(&mut pace, rows(*search), s(0)) != Step::Wait(BREATH))
     }
 
     #[test]
@@ -257,22 +280,31 @@ mod tests {
         assert!(searches_until_it_asks(3).is_some_and(|searches| searches < 100));
         assert_eq!(searches_until_it_asks(2), None);
         let mut pace = busy();
-        while pace.searched(1, false, s(0)) != Step::Search {}
-        assert_eq!(pace.searched(0, false, s(0)), Step::Ask);
+        while found(&mut pace, 1, s(0)) != Step::Search {}
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Ask);
         assert_eq!(pace.asked(s(0)), Step::Search);
     }
 
     #[test]
-    fn a_row_now_and_then_leaves_the_question_as_it_is() {
+    fn rows_now_and_then_leave_the_question_as_it_is_and_need_one_search_each() {
         let mut pace = quiet();
-        assert_eq!(pace.searched(1, false, s(0)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
+        let one = Search { rows: 1, more: false };
+        assert!((0..100).all(|_| pace.searched(one, NAP, s(0)) == Step::Wait(POLL)));
+        assert_eq!(found_more(&mut pace, 5_000, s(0)), Step::Search);
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Wait(POLL));
+    }
+
+    #[test]
+    fn rows_do_not_keep_it_from_asking_again() {
+        let mut pace = quiet();
+        assert_eq!(found(&mut pace, 1, s(1)), Step::Ask);
+        assert_eq!(pace.asked(s(1)), Step::Wait(POLL));
     }
 
     #[test]
     fn polls_only_where_wake_ups_are_off() {
         let mut pace = Pace::new(POLL, false);
-        assert_eq!(pace.searched(1, false, s(0)), Step::Search);
-        assert_eq!(pace.searched(0, false, s(0)), Step::Wait(POLL));
+        assert_eq!(found(&mut pace, 1, s(0)), Step::Search);
+        assert_eq!(found(&mut pace, 0, s(0)), Step::Wait(POLL));
     }
 }

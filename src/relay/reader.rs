@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 
 use super::clock::DatabaseClock;
-use super::pace::{Pace, Step};
+use super::pace::{Pace, Search, Step};
 use super::servers::{Finder, Wake};
 use super::{Bounds, Stop};
 use crate::error::{Error, Kind, Result, Target};
@@ -30,11 +30,12 @@ impl Reader {
         let mut pace = Pace::new(self.poll, self.wake.is_some());
         let mut asked: Option<Armed> = None;
         let mut step = Step::Search;
+        let mut slept = Duration::ZERO;
         while !stop.is_set() && !self.found.is_closed() {
             step = match step {
                 Step::Search => {
-                    let rows = self.search().await?;
-                    pace.searched(rows, self.cursor.window.is_some(), begun.elapsed())
+                    let found = self.search().await?;
+                    pace.searched(found, std::mem::take(&mut slept), begun.elapsed())
                 }
                 Step::Ask => {
                     let now = begun.elapsed();
@@ -53,7 +54,9 @@ impl Reader {
                     pace.checked(over, begun.elapsed())
                 }
                 Step::Wait(longest) => {
+                    let since = Instant::now();
                     self.wait(longest, &stop).await?;
+                    slept = since.elapsed();
                     Step::Search
                 }
             };
@@ -65,8 +68,7 @@ impl Reader {
         Ok(())
     }
 
-    /// One search. How many rows it found.
-    async fn search(&mut self) -> Result<usize> {
+    async fn search(&mut self) -> Result<Search> {
         let found = self.finder.find(&self.cursor, self.bounds.rows, self.bounds.bytes).await?;
         self.clock.set(found.clock);
         self.cursor = found.cursor.clone();
@@ -74,7 +76,7 @@ impl Reader {
         if rows > 0 {
             self.hand_on(found).await;
         }
-        Ok(rows)
+        Ok(Search { rows, more: self.cursor.window.is_some() })
     }
 
     /// If sealing has ended, so does reading: what was found is found again.

@@ -364,7 +364,9 @@ impl RedisServer for Server {
     }
 
     async fn connect(&self) -> Result<Arc<dyn Redis>> {
-        Ok(Arc::new(Server::connect(self).await?))
+        let redis = Server::connect(self).await?;
+        self.check_rights(&redis).await?;
+        Ok(Arc::new(redis))
     }
 }
 

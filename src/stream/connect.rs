@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, Script, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind,
+    IntoConnectionInfo, Pipeline, RedisError, RedisResult, Script, TlsCertificates, Value,
 };
 
 use super::classify::{Class, classify};
 use crate::error::{Error, Kind, Result, Target};
+use crate::secret::Secret;
+use crate::tls::{self, Pem, Tls};
 
 /// A host that does not answer is given up after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +26,10 @@ pub(super) const REPLICA: &str = "this Redis is a replica; REDIS_URL must name t
 /// Where Redis is. Cloning is cheap; no connection is made before it is asked for.
 #[derive(Clone)]
 pub struct Server {
-    client: Client,
+    url: Secret,
+    tls: Tls,
+    /// As it was at first, for messages.
+    known: Client,
     prefix: Arc<str>,
 }
 
@@ -89,27 +94,31 @@ impl Text {
 }
 
 impl Server {
-    /// Reads a URL like `redis://user:password@host:6379/0`. Keys begin with `prefix`.
+    /// Reads a URL like `redis://user:password@host:6379/0`, or `rediss://…` for TLS; one in a file again at
+    /// each connection, as the files of `tls`. Keys begin with `prefix`.
     ///
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
+    pub fn new(url: Secret, tls: Tls, prefix: &str) -> Result<Self> {
+        let usage = |text: String| Error::new(Kind::Usage, text);
+        let known = client(&url, &tls).map_err(usage)?;
+        Ok(Self { url, tls, known, prefix: prefix.into() })
+    }
+
+    /// Reads a URL as it is, without further settings.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
     pub fn from_url(url: &str, prefix: &str) -> Result<Self> {
-        let usage = |text: &str| Error::new(Kind::Usage, text);
-        if url.starts_with("rediss://") {
-            return Err(usage("asks for TLS, which this version cannot speak yet"));
-        }
-        let info = url.into_connection_info().map_err(|_| {
-            usage("is not a Redis URL; write it like redis://user:password@host:6379/0")
-        })?;
-        let client =
-            Client::open(info).map_err(|_| usage("is not a Redis URL that can be used"))?;
-        Ok(Self { client, prefix: prefix.into() })
+        Self::new(url.into(), Tls::default(), prefix)
     }
 
     /// Host and port, for messages. Never the password.
     pub fn name(&self) -> String {
-        match self.client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
+        match self.known.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                format!("{host}:{port}")
+            }
             other => other.to_string(),
         }
     }
@@ -121,7 +130,7 @@ impl Server {
 
     /// The user that connects.
     pub fn user(&self) -> String {
-        let settings = self.client.get_connection_info().redis_settings();
+        let settings = self.known.get_connection_info().redis_settings();
         settings.username().unwrap_or("default").to_owned()
     }
 
@@ -133,7 +142,12 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let unreadable = |why: String| {
+            let context = format!("cannot connect to Redis at {}: {why}", self.name());
+            Target::Redis.error(Kind::Unavailable, context)
+        };
+        let client = client(&self.url, &self.tls).map_err(unreadable)?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let connection = connecting.await.map_err(|error| self.connect_error(error))?;
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");
@@ -149,6 +163,19 @@ impl Server {
 
     fn connect_error(&self, error: RedisError) -> Error {
         let name = self.name();
+        if let Some(why) = tls::explain(&error, Target::Redis) {
+            let context = format!("cannot connect to Redis at {name}: {why}");
+            return Target::Redis.error_by(Kind::Refused, context, error);
+        }
+        let speaks_tls =
+            matches!(self.known.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        if speaks_tls && error.is_timeout() {
+            let context = format!(
+                "cannot connect to Redis at {name}: it did not answer; if it speaks no TLS on this port, \
+                 write redis:// in REDIS_URL"
+            );
+            return Target::Redis.error_by(Kind::Unavailable, context, error);
+        }
         let refused = error.kind() == ErrorKind::AuthenticationFailed
             || classify(code(&error)) == Class::Operator;
         if refused {
@@ -162,6 +189,44 @@ impl Server {
             error,
         )
     }
+}
+
+/// What opens connections to where the URL says now, with the files of `tls` as they are now.
+fn client(url: &Secret, tls: &Tls) -> Result<Client, String> {
+    let text = url.read()?;
+    let info = text.as_str().into_connection_info().map_err(|_| {
+        "is not a Redis URL; write it like redis://user:password@host:6379/0".to_owned()
+    })?;
+    let unusable = |_| "is not a Redis URL that can be used".to_owned();
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => {
+            return Err(
+                "ends with #insecure, but the server's certificate is always checked; name its \
+                        authority in REDIS_TLS_CA"
+                    .to_owned(),
+            );
+        }
+        ConnectionAddr::TcpTls { .. } => {}
+        _ if tls.is_set() => {
+            return Err(
+                "begins with redis://, but REDIS_TLS_ settings are given; write rediss:// or drop \
+                        them"
+                    .to_owned(),
+            );
+        }
+        _ => return Client::open(info).map_err(unusable),
+    }
+    let Pem { ca, client } = tls.read()?;
+    let certificates = TlsCertificates {
+        client_tls: client
+            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+        root_cert: ca,
+    };
+    let client = Client::build_with_tls(info, certificates).map_err(unusable)?;
+    let info = client.get_connection_info();
+    let mut address = info.addr().clone();
+    address.set_danger_accept_invalid_hostnames(tls.any_name);
+    Client::open(info.clone().set_addr(address)).map_err(unusable)
 }
 
 impl std::fmt::Debug for Server {

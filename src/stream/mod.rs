@@ -40,6 +40,6 @@ pub use keys::{KeyState, Scanned, quoted};
 pub use positions::Place;
 pub use rebuild::{OldEnd, Replaced};
 pub use restore::Restored;
-pub use rights::Denied;
+pub use rights::{Denied, rights};
 pub use scan::StreamEntry;
 pub use view::View;

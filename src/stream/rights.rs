@@ -2,8 +2,9 @@
 
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use super::connect::Server;
 use super::connect::{Redis, code, in_words};
-use crate::error::Result;
+use crate::error::{Kind, Result, Target};
 
 /// What a user may not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,6 @@ const HARMLESS: &[(&str, &str)] = &[
     ("time", "TIME"),
     ("eval", "EVAL return(1) 1 KEY"),
     ("evalsha", "EVALSHA 0000000000000000000000000000000000000000 1 KEY"),
-    ("exists", "EXISTS KEY"),
     ("type", "TYPE KEY"),
     ("ttl", "TTL KEY"),
     ("memory|usage", "MEMORY USAGE KEY"),
@@ -54,6 +54,41 @@ const MAKING: &[(&str, &str)] = &[
     ("hincrby", "HINCRBY KEY count 1"),
     ("unlink", "UNLINK KEY"),
 ];
+
+/// The rights of a user that may do what the program needs and nothing else, as ACL SETUSER takes them: the
+/// keys that begin with `prefix`, and these commands. A URL with a database other than 0 needs `+select`
+/// besides.
+pub fn rights(prefix: &str) -> String {
+    let mut commands: Vec<&str> = HARMLESS.iter().chain(MAKING).map(|(name, _)| *name).collect();
+    let mut seen = std::collections::HashSet::new();
+    commands.retain(|name| seen.insert(*name));
+    format!("~{prefix}* resetchannels -@all +{}", commands.join(" +"))
+}
+
+impl Server {
+    /// Whether this connection may do what the relay needs, as far as that can be seen without making a key.
+    ///
+    /// # Errors
+    /// `Refused` with what is missing and the command that gives it; any error of the connection.
+    pub async fn check_rights(&self, redis: &Redis) -> Result<()> {
+        let denied = redis.denied().await?;
+        let mut missing: Vec<String> =
+            denied.commands.iter().map(|name| format!("+{name}")).collect();
+        if denied.keys {
+            missing.push(format!("~{}*", self.prefix()));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (user, missing) = (self.user(), missing.join(" "));
+        Err(Target::Redis.error(
+            Kind::Refused,
+            format!(
+                "user {user} of Redis lacks rights; give it them: ACL SETUSER {user} {missing}"
+            ),
+        ))
+    }
+}
 
 impl Redis {
     /// What this user may not do of what the program needs, as far as that can be seen without making a

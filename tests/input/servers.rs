@@ -112,7 +112,7 @@ async fn a_redis_user_without_rights_is_refused() {
         &world,
         &BOTH,
         (&world.urls().0, &url),
-        &["Redis", "no permissions", "give the relay's user"],
+        &["Redis", "weak", "ACL SETUSER weak +", "rights"],
     )
     .await;
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox_relay::outbox::{Database, Grants, migrate};
 use outbox_relay::sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
+use outbox_relay::stream::rights;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::{Client, NoTls};
 
@@ -43,9 +44,10 @@ impl World {
 
     /// Both servers and nothing in them.
     pub(crate) fn bare(postgres: PostgresOptions, redis: RedisOptions) -> Self {
+        let user = format!("{RELAY} on nopass {}", rights(""));
         Self {
             postgres: Self::postgres(postgres),
-            redis: Redis::start(redis).unwrap(),
+            redis: Redis::start(redis.with("user", &user)).unwrap(),
             journal: Arc::default(),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -106,7 +108,12 @@ impl World {
 
     /// Where the relay finds the servers.
     pub(crate) fn urls(&self) -> (String, String) {
-        (self.postgres.url_of("postgres", RELAY), self.redis.url())
+        (self.postgres.url_of("postgres", RELAY), self.redis_url(self.redis.port()))
+    }
+
+    /// Redis on this port, as a user that has the relay's rights and no others.
+    pub(crate) fn redis_url(&self, port: u16) -> String {
+        format!("redis://{RELAY}:any@127.0.0.1:{port}/")
     }
 
     /// Starts a relay with the rights of its role.
@@ -117,7 +124,7 @@ impl World {
 
     /// Starts a relay that reaches Redis through `proxy`.
     pub(crate) fn relay_through(&self, name: &str, proxy: &Proxy, more: &[(&str, &str)]) -> Relay {
-        let urls = (self.urls().0, format!("redis://127.0.0.1:{}/", proxy.port()));
+        let urls = (self.urls().0, self.redis_url(proxy.port()));
         Relay::start(self.folder.path(), name, &self.variables(&urls, more))
     }
 

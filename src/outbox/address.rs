@@ -1,0 +1,193 @@
+//! Where Postgres is, and how to speak with it: what a URL says.
+
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use crate::error::{Error, Kind, Result};
+use crate::tls::Tls;
+
+/// A host that does not answer is given up after this long.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that answers no keepalive is given up within about this long.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What the URL says.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    pub(super) config: Config,
+    /// None where TLS is not spoken.
+    pub(super) tls: Option<Tls>,
+}
+
+impl Address {
+    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`. TLS is spoken
+    /// if its `sslmode` or a file in `tls` says so.
+    ///
+    /// # Errors
+    /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
+    pub(super) fn read(url: &str, tls: &Tls) -> Result<Self> {
+        let (url, wanted) = ssl_mode(url)?;
+        let mut config = parse(&url)?;
+        let tls = match wanted {
+            Wanted::Plain if tls.is_set() => {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "says sslmode=disable, but DATABASE_TLS_ settings are given; drop one of them",
+                ));
+            }
+            Wanted::Unsaid if !tls.is_set() => None,
+            Wanted::Plain => None,
+            Wanted::Unsaid | Wanted::Checked => Some(tls.clone()),
+            Wanted::AnyName => Some(Tls { any_name: true, ..tls.clone() }),
+        };
+        let patience = *config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
+        config
+            .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
+            .connect_timeout(patience)
+            .keepalives(true)
+            .keepalives_idle(SILENCE / 3)
+            .keepalives_interval(SILENCE / 3)
+            .keepalives_retries(2)
+            .tcp_user_timeout(SILENCE);
+        Ok(Self { config, tls })
+    }
+
+    /// Host, port and database, for messages. Never the password.
+    pub(super) fn name(&self) -> String {
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => {
+                self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default()
+            }
+        };
+        let port = self.config.get_ports().first().unwrap_or(&5432);
+        let user = self.config.get_user().unwrap_or_default();
+        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or(user))
+    }
+
+    pub(super) fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+}
+
+/// What the URL says of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Unsaid,
+    Plain,
+    Checked,
+    AnyName,
+}
+
+/// The URL with an `sslmode` that the library knows, and what it meant: libpq's names, of which some promise
+/// less than they seem to. Here TLS always checks the certificate.
+fn ssl_mode(url: &str) -> Result<(String, Wanted)> {
+    let begins = |at: usize| at == 0 || matches!(url.as_bytes()[at - 1], b'?' | b'&' | b' ');
+    let Some(at) = url.match_indices("sslmode=").map(|(at, _)| at).find(|at| begins(*at)) else {
+        return Ok((url.to_owned(), Wanted::Unsaid));
+    };
+    let value = at + "sslmode=".len();
+    let end = url[value..].find(['&', ' ']).map_or(url.len(), |length| value + length);
+    let (mode, wanted) = match &url[value..end] {
+        "disable" => ("disable", Wanted::Plain),
+        "require" | "verify-full" => ("require", Wanted::Checked),
+        "verify-ca" => ("require", Wanted::AnyName),
+        "prefer" | "allow" => {
+            return Err(Error::new(
+                Kind::Usage,
+                "says sslmode=prefer or allow, which goes on without TLS where somebody is in the way; write \
+                 require or disable",
+            ));
+        }
+        // The library says what is wrong with it.
+        _ => return Ok((url.to_owned(), Wanted::Unsaid)),
+    };
+    Ok((format!("{}{mode}{}", &url[..value], &url[end..]), wanted))
+}
+
+fn parse(url: &str) -> Result<Config> {
+    let wrong = |why: &str| {
+        let form = "postgres://user:password@host:5432/database";
+        Error::new(Kind::Usage, format!("{why}; write it like {form}"))
+    };
+    let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if let Some(setting) = libpq_file(&cause) {
+            return Error::new(Kind::Usage, format!("names a file for TLS; set {setting} instead"));
+        }
+        // Of a text that is no URL, other causes may repeat a piece, and that may be a secret.
+        let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let ambiguous = url.matches('@').count() > 1 || cause.starts_with("unknown option");
+        let repeats_nothing = is_url && !ambiguous || cause.starts_with("invalid value for option");
+        wrong(if repeats_nothing { &cause } else { "is not a Postgres URL" })
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(wrong("names no host"));
+    }
+    if config.get_user().is_none() {
+        return Err(wrong("names no user"));
+    }
+    let has_at = |host: &Host| match host {
+        Host::Tcp(name) => name.contains('@'),
+        #[cfg(unix)]
+        Host::Unix(path) => path.as_os_str().as_encoded_bytes().contains(&b'@'),
+    };
+    let database_has_at = config.get_dbname().is_some_and(|name| name.contains('@'));
+    if config.get_hosts().iter().any(has_at) || database_has_at {
+        return Err(wrong(
+            "has an @ in its host or database; write @ and / of the password as %40 and %2F",
+        ));
+    }
+    Ok(config)
+}
+
+/// The setting in place of an option of libpq that the library does not know.
+fn libpq_file(cause: &str) -> Option<&'static str> {
+    let settings = [
+        ("sslrootcert", "DATABASE_TLS_CA"),
+        ("sslcert", "DATABASE_TLS_CERT"),
+        ("sslkey", "DATABASE_TLS_KEY"),
+    ];
+    let option = cause.strip_prefix("unknown option")?;
+    settings.iter().find(|(name, _)| option.contains(name)).map(|(_, setting)| *setting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(options: &str, tls: &Tls) -> Result<Option<Tls>> {
+        Address::read(&format!("postgres://u@h/d{options}"), tls).map(|address| address.tls)
+    }
+
+    #[test]
+    fn tls_is_spoken_if_the_url_or_a_file_says_so() {
+        let (none, some) = (Tls::default(), Tls { ca: Some("ca".into()), ..Tls::default() });
+        let any = Tls { any_name: true, ..Tls::default() };
+        assert_eq!(read("", &none).ok(), Some(None));
+        assert_eq!(read("?sslmode=disable", &none).ok(), Some(None));
+        assert_eq!(
+            read("?sslmode=require&connect_timeout=3", &none).ok(),
+            Some(Some(none.clone()))
+        );
+        assert_eq!(
+            read("?connect_timeout=3&sslmode=verify-full", &none).ok(),
+            Some(Some(none.clone()))
+        );
+        assert_eq!(read("?sslmode=verify-ca", &none).ok(), Some(Some(any)));
+        assert_eq!(read("", &some).ok(), Some(Some(some.clone())));
+        assert!(read("?sslmode=disable", &some).is_err());
+        assert!(read("?sslmode=prefer", &none).is_err());
+    }
+
+    #[test]
+    fn files_of_libpq_are_named_by_settings_of_ours() {
+        let told = |options| read(options, &Tls::default()).map_err(|error| error.to_string());
+        assert!(told("?sslrootcert=/x").is_err_and(|text| text.contains("DATABASE_TLS_CA")));
+        assert!(told("?sslkey=/x").is_err_and(|text| text.contains("DATABASE_TLS_KEY")));
+    }
+}
