@@ -78,7 +78,12 @@ fn variables(urls: &(String, String)) -> [(&str, &str); 2] {
 
 #[track_caller]
 fn doctor(world: &World) -> Said {
-    doctor_with(&variables(&world.urls()), &[])
+    doctor_with(&variables(&for_doctor(world)), &[])
+}
+
+/// Where the servers are, for somebody who may look at settings too.
+fn for_doctor(world: &World) -> (String, String) {
+    (world.urls().0, world.redis.url())
 }
 
 /// Does what a finding says, as whoever may: the owner of the schema, the administrator of Redis.
@@ -133,7 +138,7 @@ async fn nothing_is_found_where_nothing_is_wrong_and_nothing_is_changed() {
     let said = doctor(&world);
     assert_eq!((said.code, said.whats()), (0, vec![]), "{said:#?}");
     assert_eq!(said.unchecked, [""; 0]);
-    let urls = world.urls();
+    let urls = for_doctor(&world);
     let told = command(&["doctor"], &variables(&urls));
     assert_eq!(told.out, "nothing is wrong with Postgres, Redis and the configuration\n");
     let mut keys: Vec<String> = world.redis(&["KEYS", "*"]).await;
@@ -153,7 +158,7 @@ async fn fresh_servers_need_little_and_people_are_told_within_a_hundred_columns(
     let whats = said.whats();
     assert_eq!(whats.len(), 3, "{said:#?}");
     assert_eq!(whats[0], "fsync is off", "the worst first");
-    let urls = world.urls();
+    let urls = for_doctor(&world);
     let told = command(&["doctor"], &variables(&urls)).out;
     assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");
     assert!(told.ends_with("3 findings, the worst first\n"), "{told}");
@@ -184,7 +189,7 @@ async fn a_server_that_is_down_is_told_and_the_other_looked_at_all_the_same() {
     assert!(said.unchecked[0].contains("cannot connect to Postgres at 127.0.0.1:"), "{said:#?}");
     assert!(said.unchecked[1].contains("Postgres has not said which"), "{said:#?}");
     assert_eq!(said.findings[0].what, "maxmemory-policy is allkeys-lru");
-    let urls = world.urls();
+    let urls = for_doctor(&world);
     let told = command(&["doctor"], &variables(&urls)).out;
     assert!(told.contains("\nnot checked") && told.contains("not all could be checked"), "{told}");
     assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");

@@ -7,7 +7,7 @@ use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 use crate::support::command::SECRET;
 use crate::support::eventually;
 use crate::support::relay::Relay;
-use crate::support::world::World;
+use crate::support::world::{RELAY, World};
 use crate::support::writers::{Writers, write_rows};
 
 /// A relay with 10 rows of `orders` in Redis.
@@ -112,7 +112,7 @@ async fn a_key_of_another_type_deleted_while_the_relay_was_down_halts_no_more() 
 /// Takes rights away while rows are written, and gives them back: it resumes by itself.
 async fn without_rights(taken: &[&str], given: &[&str], said: &str) {
     let (world, mut relay) = running().await;
-    let set = ["ACL", "SETUSER", "default"];
+    let set = ["ACL", "SETUSER", RELAY];
     world.redis::<()>(&[&set, taken].concat()).await;
     write_rows(&world, "orders", 20).await;
     relay.logged(said).await;
@@ -264,16 +264,16 @@ async fn memory_that_comes_and_goes_leaves_no_hole_in_a_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_is_changed_is_told_and_it_resumes_when_it_is_right_again() {
     let world = World::new().await;
-    let user = ["ACL", "SETUSER", "relay", "on", "~*", "+@all"];
+    let user = ["ACL", "SETUSER", "turn", "on", "~*", "+@all"];
     let old = format!(">{SECRET}");
     world.redis::<()>(&[&user[..], &[&old]].concat()).await;
     let place = format!("127.0.0.1:{}", world.redis.port());
-    let urls = (world.urls().0, format!("redis://relay:{SECRET}@{place}/"));
+    let urls = (world.urls().0, format!("redis://turn:{SECRET}@{place}/"));
     let mut relay = Relay::start(world.folder.path(), "relay", &world.variables(&urls, &[]));
     write_rows(&world, "orders", 10).await;
     world.settled().await;
     world.redis::<()>(&[&user[..], &["resetpass", ">another"]].concat()).await;
-    world.redis::<u64>(&["CLIENT", "KILL", "USER", "relay"]).await;
+    world.redis::<u64>(&["CLIENT", "KILL", "USER", "turn"]).await;
     write_rows(&world, "orders", 10).await;
     relay.logged(&format!("Redis at {place} does not let us in")).await;
     assert!(!relay.log().contains(SECRET), "{}", relay.log());

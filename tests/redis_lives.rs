@@ -10,7 +10,7 @@ use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
 use crate::support::workers::{Workers, make_group};
-use crate::support::world::World;
+use crate::support::world::{World, relay_in_redis};
 use crate::support::writers::{STREAMS, Writers, write_rows};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -45,7 +45,8 @@ async fn fails_over(hand_over: impl FnOnce(&Proxy, SocketAddr)) {
     let front = Proxy::start(address(world.redis.port()));
     let link = Proxy::start(address(world.redis.port()));
     let upstream = format!("127.0.0.1 {}", link.port());
-    let mut replica = Redis::start(RedisOptions::default().with("replicaof", &upstream)).unwrap();
+    let replica = RedisOptions::default().with("user", &relay_in_redis());
+    let mut replica = Redis::start(replica.with("replicaof", &upstream)).unwrap();
     for stream in STREAMS {
         make_group(&world, stream, "mail").await;
     }

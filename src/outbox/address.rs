@@ -28,13 +28,20 @@ impl Address {
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
     pub(super) fn read(url: &str, tls: &Tls) -> Result<Self> {
-        let (url, wanted) = ssl_mode(url)?;
+        let (url, wanted) = ssl_mode(url);
         let mut config = parse(&url)?;
         let tls = match wanted {
             Wanted::Plain if tls.is_set() => {
                 return Err(Error::new(
                     Kind::Usage,
                     "says sslmode=disable, but DATABASE_TLS_ settings are given; drop one of them",
+                ));
+            }
+            Wanted::Unprotected => {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "says sslmode=prefer or allow, which goes on without TLS where somebody is in the way; \
+                     write require or disable",
                 ));
             }
             Wanted::Unsaid if !tls.is_set() => None,
@@ -81,14 +88,16 @@ enum Wanted {
     Plain,
     Checked,
     AnyName,
+    /// TLS, unless somebody is in the way.
+    Unprotected,
 }
 
 /// The URL with an `sslmode` that the library knows, and what it meant: libpq's names, of which some promise
 /// less than they seem to. Here TLS always checks the certificate.
-fn ssl_mode(url: &str) -> Result<(String, Wanted)> {
+fn ssl_mode(url: &str) -> (String, Wanted) {
     let begins = |at: usize| at == 0 || matches!(url.as_bytes()[at - 1], b'?' | b'&' | b' ');
     let Some(at) = url.match_indices("sslmode=").map(|(at, _)| at).find(|at| begins(*at)) else {
-        return Ok((url.to_owned(), Wanted::Unsaid));
+        return (url.to_owned(), Wanted::Unsaid);
     };
     let value = at + "sslmode=".len();
     let end = url[value..].find(['&', ' ']).map_or(url.len(), |length| value + length);
@@ -96,17 +105,11 @@ fn ssl_mode(url: &str) -> Result<(String, Wanted)> {
         "disable" => ("disable", Wanted::Plain),
         "require" | "verify-full" => ("require", Wanted::Checked),
         "verify-ca" => ("require", Wanted::AnyName),
-        "prefer" | "allow" => {
-            return Err(Error::new(
-                Kind::Usage,
-                "says sslmode=prefer or allow, which goes on without TLS where somebody is in the way; write \
-                 require or disable",
-            ));
-        }
+        "prefer" | "allow" => ("disable", Wanted::Unprotected),
         // The library says what is wrong with it.
-        _ => return Ok((url.to_owned(), Wanted::Unsaid)),
+        _ => return (url.to_owned(), Wanted::Unsaid),
     };
-    Ok((format!("{}{mode}{}", &url[..value], &url[end..]), wanted))
+    (format!("{}{mode}{}", &url[..value], &url[end..]), wanted)
 }
 
 fn parse(url: &str) -> Result<Config> {

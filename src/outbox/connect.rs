@@ -160,8 +160,14 @@ impl Database {
                 if *code == SqlState::INVALID_PASSWORD
                     || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
             {
+                let said = error.as_db_error().map(|said| said.message()).unwrap_or_default();
+                // Said wherever no rule fits, be it for another reason.
+                let or = match said.ends_with("no encryption") {
+                    true => ", or write sslmode=require there if it wants TLS",
+                    false => "",
+                };
                 let context = format!(
-                    "Postgres at {name} does not let {user:?} in; check user and password in DATABASE_URL"
+                    "Postgres at {name} does not let {user:?} in; check user and password in DATABASE_URL{or}"
                 );
                 Target::Postgres.error_by(Kind::Refused, context, error)
             }
@@ -187,9 +193,7 @@ impl Database {
 fn tls_refused(address: &Address, error: &tokio_postgres::Error) -> Option<String> {
     let said = error.as_db_error().map(|said| said.message()).unwrap_or_default();
     if address.tls.is_none() {
-        return said.ends_with("no encryption").then(|| {
-            "it lets nobody in without TLS; write sslmode=require in DATABASE_URL".to_owned()
-        });
+        return None;
     }
     if said == "connection requires a valid client certificate" {
         return Some(

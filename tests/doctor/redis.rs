@@ -1,6 +1,6 @@
 //! What is wrong with Redis and the keys in it.
 
-use super::{doctor, doctor_with, found_and_mended, gone, healthy, mend, variables};
+use super::{doctor, doctor_with, for_doctor, found_and_mended, gone, healthy, mend, variables};
 use crate::support::command::command;
 use crate::support::world::World;
 use crate::support::writers::write_rows;
@@ -91,14 +91,14 @@ async fn a_user_who_may_not_do_what_the_relay_does_is_told_what_to_be_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_does_with_the_rights_that_the_doctor_asks_for() {
     let world = healthy().await;
-    let words = ["ACL", "SETUSER", "relay", "reset", "on", ">relay", "~*", "+ping"];
+    let words = ["ACL", "SETUSER", "tried", "reset", "on", ">tried", "~*", "+ping"];
     world.redis::<String>(&words).await;
-    let url = format!("redis://relay:relay@127.0.0.1:{}/0", world.redis.port());
+    let url = format!("redis://tried:tried@127.0.0.1:{}/0", world.redis.port());
     let urls = (world.urls().0, url);
     let said = doctor_with(&variables(&urls), &[]);
-    mend(&world, said.one("user relay may not run")).await;
+    mend(&world, said.one("user tried may not run")).await;
     let said = doctor_with(&variables(&urls), &[]);
-    mend(&world, said.one("user relay may not run")).await;
+    mend(&world, said.one("user tried may not run")).await;
     let given = world.variables(&urls, &[]);
     let relay = crate::support::relay::Relay::start(world.folder.path(), "relay", &given);
     write_rows(&world, "orders", 10).await;
@@ -120,7 +120,7 @@ async fn keys_that_will_vanish_or_are_nobodys_are_found_and_mended() {
     world.redis::<u64>(&["SADD", "outbox:{x}", "1"]).await;
     let what = "2 keys are below outbox: and not the relay's: outbox:mine, outbox:{x}";
     found_and_mended(&world, what, "UNLINK outbox:mine outbox:{x}").await;
-    let urls = world.urls();
+    let urls = for_doctor(&world);
     let words = ["replay", "--stream", "orders", "--from", "1", "--into", "again"];
     assert_eq!(command(&words, &variables(&urls)).code, Some(0));
     assert_eq!(doctor(&world).code, 0, "a replay expires by itself");
@@ -141,7 +141,7 @@ async fn with_a_prefix_all_streams_below_it_are_the_relays() {
     let _relay = world.relay("relay", &prefix);
     write_rows(&world, "orders", 1).await;
     world.settled().await;
-    let urls = world.urls();
+    let urls = for_doctor(&world);
     let variables = [&variables(&urls)[..], &prefix].concat();
     let said = doctor_with(&variables, &[]);
     assert_eq!(said.code, 0, "{said:#?}");

@@ -19,6 +19,11 @@ pub(crate) const APPLICATION: &str = "shop";
 /// Role of the relay in tests.
 pub(crate) const RELAY: &str = "relay";
 
+/// The user of the relay, with any password, as `redis.conf` has it.
+pub(crate) fn relay_in_redis() -> String {
+    format!("{RELAY} on nopass {}", rights(""))
+}
+
 /// Everything that a test needs; stops and removes all of it when dropped.
 pub(crate) struct World {
     pub(crate) postgres: Postgres,
@@ -44,10 +49,9 @@ impl World {
 
     /// Both servers and nothing in them.
     pub(crate) fn bare(postgres: PostgresOptions, redis: RedisOptions) -> Self {
-        let user = format!("{RELAY} on nopass {}", rights(""));
         Self {
             postgres: Self::postgres(postgres),
-            redis: Redis::start(redis.with("user", &user)).unwrap(),
+            redis: Redis::start(redis.with("user", &relay_in_redis())).unwrap(),
             journal: Arc::default(),
             folder: tempfile::tempdir().unwrap(),
         }
