@@ -14,7 +14,7 @@ pub(super) async fn run(args: &RunArgs) -> Result<ExitCode> {
     let health = Health::new(Metrics::new(settings.metric_streams));
     let endpoint = Endpoint::bind(settings.http).await?;
     let served = tokio::spawn(endpoint.serve(health.metrics().clone(), health.clone()));
-    let ran = relay::run(settings, &health, stop).await;
+    let ran = Box::pin(relay::run(settings, &health, stop)).await;
     served.abort();
     signals.abort();
     ran.map(|()| ExitCode::SUCCESS)

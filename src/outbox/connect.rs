@@ -191,10 +191,8 @@ impl Database {
 
 /// What an error says about TLS, if it does.
 fn tls_refused(address: &Address, error: &tokio_postgres::Error) -> Option<String> {
+    address.tls.as_ref()?;
     let said = error.as_db_error().map(|said| said.message()).unwrap_or_default();
-    if address.tls.is_none() {
-        return None;
-    }
     if said == "connection requires a valid client certificate" {
         return Some(
             "it wants a certificate of ours; set DATABASE_TLS_CERT and DATABASE_TLS_KEY".to_owned(),
