@@ -14,6 +14,7 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/pgsql-*/bin/postgres /opt/homebrew/opt/postgresql*/bin/postgres \
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
+HAVE_POOLER := $(shell ls /usr/sbin/pgbouncer /usr/bin/pgbouncer /opt/homebrew/bin/pgbouncer 2>/dev/null)
 # Tests wait more than they work: three for two processors.
 THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
@@ -75,11 +76,11 @@ languages:
 
 # Private servers are started from these programs; servers that run already are not touched.
 deps:
-ifeq ($(and $(HAVE_POSTGRES),$(HAVE_REDIS)),)
+ifeq ($(and $(HAVE_POSTGRES),$(HAVE_REDIS),$(HAVE_POOLER)),)
 ifeq ($(shell uname),Darwin)
-	brew install postgresql@17 redis
+	brew install postgresql@17 redis pgbouncer
 else
 	$(SUDO) apt-get update -qq
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server pgbouncer
 endif
 endif

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::{Bounds, Settings};
 use crate::secret::Secret;
-use crate::stream::{Limits, Server};
+use crate::stream::{Durability, Limits, Server};
 use crate::text::shortened;
 use crate::tls::Tls;
 
@@ -106,6 +106,10 @@ pub struct RunArgs {
     /// A stream without a consumer group is held at its limit, or trimmed by age and length [hold, trim]
     #[arg(long, env = "OUTBOX_UNGROUPED", value_name = "HOW", default_value = "hold")]
     pub ungrouped: String,
+    /// What must have happened to an entry in Redis before it is marked dispatched: nothing more, so many
+    /// replicas have it, it is on the disk [memory, replica(1) to replica(9), aof]
+    #[arg(long, env = "OUTBOX_DURABILITY", value_name = "WHAT", default_value = "memory")]
+    pub durability: String,
     /// Rows are searched for at least this often [10ms to 1s]
     #[arg(long, env = "OUTBOX_POLL", value_name = "TIME", default_value = "1s")]
     pub poll: String,
@@ -263,6 +267,7 @@ impl RunArgs {
         let held = size(&self.stream_bytes, 64 << 10, 1 << 40);
         let held = problems.keep("OUTBOX_STREAM_BYTES", held);
         let trim_ungrouped = problems.keep("OUTBOX_UNGROUPED", ungrouped(&self.ungrouped));
+        let durability = problems.keep("OUTBOX_DURABILITY", durability(&self.durability));
         let rows = problems.keep("OUTBOX_BATCH_ROWS", count(&self.batch_rows, 1, 20_000));
         let bytes = problems.keep("OUTBOX_BATCH_BYTES", size(&self.batch_bytes, 64 << 10, 4 << 20));
         let http = problems.keep("OUTBOX_HTTP", address(&self.http));
@@ -270,7 +275,7 @@ impl RunArgs {
         let metric_streams = problems.keep("OUTBOX_METRIC_STREAMS", metric_streams);
         Some(Settings {
             database: database?,
-            server: server?,
+            server: server?.durable(durability?),
             lease: lease?,
             audit: audit?,
             checkpoint: checkpoint?,
@@ -379,6 +384,17 @@ fn ungrouped(text: &str) -> Result<bool, String> {
     }
 }
 
+/// What must have happened to an entry.
+fn durability(text: &str) -> Result<Durability, String> {
+    let replicas = text.strip_prefix("replica(").and_then(|rest| rest.strip_suffix(')'));
+    match (text, replicas.and_then(|count| count.parse().ok())) {
+        ("memory", _) => Ok(Durability::Memory),
+        ("aof", _) => Ok(Durability::Disk),
+        (_, Some(count @ 1..=9)) => Ok(Durability::Replicas(count)),
+        _ => Err(format!("{} is neither memory, replica(1) to replica(9), nor aof", shown(text))),
+    }
+}
+
 fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -431,6 +447,7 @@ mod tests {
             stream_limit: "0".into(),
             stream_bytes: "1".into(),
             ungrouped: "drop".into(),
+            durability: "replica(0)".into(),
             poll: "2s".into(),
             wake: "maybe".into(),
             drain: "20s".into(),
@@ -454,6 +471,7 @@ mod tests {
             "OUTBOX_STREAM_LIMIT",
             "OUTBOX_STREAM_BYTES",
             "OUTBOX_UNGROUPED",
+            "OUTBOX_DURABILITY",
             "OUTBOX_POLL",
             "OUTBOX_WAKE",
             "OUTBOX_BATCH_ROWS",

@@ -1,11 +1,10 @@
 //! TLS to both servers: certificates that are right, wrong, and rotated.
 
-use std::process::Command;
-
 use crate::support::certificates::{
     Authority, Certificate, file, postgres_has, postgres_lets_in, redis_has, shown,
 };
-use crate::support::relay::{Relay, program};
+use crate::support::command::command;
+use crate::support::relay::Relay;
 use crate::support::world::{RELAY, World};
 use crate::support::writers::write_rows;
 
@@ -37,11 +36,8 @@ fn variables<'a>(
 
 /// What `doctor` says of both servers, on one line.
 fn doctor(variables: &[(&str, &str)]) -> String {
-    let mut command = Command::new(program());
-    command.arg("doctor").env_clear().envs(variables.iter().copied());
-    let output = command.output().unwrap();
-    let said =
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let ended = command(&["doctor"], variables);
+    let said = ended.out + &ended.err;
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::Row;
 
 use super::connect::{Connection, answer};
 use crate::error::Result;
@@ -84,18 +84,12 @@ impl Checkup {
     }
 
     /// Whether somebody between here and the server gives one session of it to several connections, this
-    /// one and `other`. Asked without prepared statements, which such a one may not carry.
+    /// one and `other`.
     ///
     /// # Errors
     /// As any statement.
     pub async fn is_shared_with(&self, other: &Connection) -> Result<bool> {
-        const ASK: &str = "select pg_backend_pid(), current_setting('search_path')";
-        let before = simple(&self.0, ASK).await?;
-        // While the other is in a transaction, the session that it has cannot be ours.
-        let theirs = simple(other, "begin; select pg_backend_pid()").await?;
-        let after = simple(&self.0, ASK).await?;
-        other.batch("rollback").await?;
-        Ok(before != after || before.first() == theirs.first())
+        self.0.is_shared_with(other).await
     }
 
     /// What the server says of itself.
@@ -169,17 +163,4 @@ impl Checkup {
     pub(super) async fn ask(&self, sql: &str) -> Result<Vec<Row>> {
         answer(self.0.client().query(sql, &[])).await
     }
-}
-
-/// The values of the last row that some statements return.
-async fn simple(connection: &Connection, sql: &str) -> Result<Vec<Option<String>>> {
-    let messages = answer(connection.client().simple_query(sql)).await?;
-    let rows = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let read = |row: &tokio_postgres::SimpleQueryRow| {
-        (0..row.len()).map(|index| row.get(index).map(ToOwned::to_owned)).collect()
-    };
-    Ok(rows.last().map(read).unwrap_or_default())
 }

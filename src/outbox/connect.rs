@@ -1,14 +1,14 @@
 //! Connections to Postgres: how they are made, what is checked first, and errors in words.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, CONNECT_TIMEOUT};
@@ -34,6 +34,8 @@ pub struct Database {
     tls: Tls,
     /// As it was at first, for messages.
     known: Arc<Address>,
+    /// The server that a session works with; None before the first.
+    primary: Arc<Mutex<Option<String>>>,
 }
 
 impl Database {
@@ -48,7 +50,7 @@ impl Database {
         if let Some(tls) = &known.tls {
             tls.read().map_err(usage)?;
         }
-        Ok(Self { url, tls, known: Arc::new(known) })
+        Ok(Self { url, tls, known: Arc::new(known), primary: Arc::default() })
     }
 
     /// Reads a URL as it is, without further settings.
@@ -78,19 +80,35 @@ impl Database {
     pub async fn connect(&self, purpose: &str) -> Result<Connection> {
         let mut address = self.address()?;
         address.config.application_name(format!("outbox-relay {purpose}"));
-        let connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(&address))
+        let mut connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(&address))
             .await
             .map_err(|_| self.unreachable("it did not answer"))??;
-        let settings = format!(
-            "set statement_timeout = {}; set lock_timeout = {}; \
-             set idle_in_transaction_session_timeout = {}; set search_path = pg_catalog; set jit = off; \
-             set default_transaction_isolation = 'read committed'",
-            STATEMENT_TIMEOUT.as_millis(),
-            LOCK_TIMEOUT.as_millis(),
-            STATEMENT_TIMEOUT.as_millis(),
-        );
-        connection.batch(&settings).await?;
+        connection.server = begin(&connection.client, "").await?;
         Ok(connection)
+    }
+
+    /// The server that `connection` leads to is the one that a session works with from now on.
+    pub fn settle_on(&self, connection: &Connection) {
+        *self.primary() = Some(connection.server.clone());
+    }
+
+    /// As [`Database::connect`], to the server that the session works with: behind one name there may be
+    /// several, and rows that one of them shows must not be sealed on another.
+    ///
+    /// # Errors
+    /// As [`Database::connect`]; `Unavailable` for another server.
+    pub async fn connect_beside(&self, purpose: &str) -> Result<Connection> {
+        let connection = self.connect(purpose).await?;
+        match &*self.primary() {
+            Some(primary) if *primary != connection.server => {
+                Err(self.unreachable("it is another server than a moment ago"))
+            }
+            _ => Ok(connection),
+        }
+    }
+
+    fn primary(&self) -> MutexGuard<'_, Option<String>> {
+        self.primary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, address: &Address) -> Result<Connection> {
@@ -121,13 +139,6 @@ impl Database {
     pub fn pool(&self, size: usize) -> Result<Pool> {
         let mut address = self.address()?;
         address.config.application_name("outbox-relay log");
-        address.config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c search_path=pg_catalog -c jit=off \
-             -c enable_seqscan=off -c enable_bitmapscan=off \
-             -c default_transaction_isolation=read\\ committed",
-            STATEMENT_TIMEOUT.as_millis(),
-            LOCK_TIMEOUT.as_millis()
-        ));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match self.connector(&address)? {
             None => Manager::from_config(address.config, NoTls, recycling),
@@ -138,10 +149,30 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(ANSWER_TIMEOUT))
             .create_timeout(Some(CONNECT_TIMEOUT))
+            .post_create(self.of_this_session())
             .build()
             .map_err(|error| {
                 Target::Postgres.error_by(Kind::Internal, "no pool of connections", error)
             })
+    }
+
+    /// What each connection of a pool begins with. Not as options of the connection, for poolers drop them.
+    fn of_this_session(&self) -> Hook {
+        let primary = self.primary().clone();
+        Hook::async_fn(move |client, _| {
+            let primary = primary.clone();
+            Box::pin(async move {
+                let plans = "set enable_seqscan = off; set enable_bitmapscan = off;";
+                let begun = begin(client, plans).await;
+                let server = begun.map_err(|error| HookError::message(error.to_string()))?;
+                match primary {
+                    Some(primary) if primary != server => {
+                        Err(HookError::message("it is another server than a moment ago"))
+                    }
+                    _ => Ok(()),
+                }
+            })
+        })
     }
 
     fn unreachable(&self, why: &str) -> Error {
@@ -209,6 +240,24 @@ fn tls_refused(address: &Address, error: &tokio_postgres::Error) -> Option<Strin
     tls::explain(error, Target::Postgres)
 }
 
+/// Sets what every connection has set, and `more`. Returns which server it is, and since when it runs.
+async fn begin(client: &Client, more: &str) -> Result<String> {
+    let sql = format!(
+        "set statement_timeout = {statement}; set lock_timeout = {lock}; \
+         set idle_in_transaction_session_timeout = {statement}; set search_path = pg_catalog; set jit = off; \
+         set default_transaction_isolation = 'read committed'; {more} \
+         select concat_ws(' ', system_identifier, pg_postmaster_start_time()) from pg_control_system()",
+        statement = STATEMENT_TIMEOUT.as_millis(),
+        lock = LOCK_TIMEOUT.as_millis(),
+    );
+    let messages = answer(client.simple_query(&sql)).await?;
+    let server = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(server.unwrap_or_default().to_owned())
+}
+
 /// The server asked for a password and the URL has none; the library has no code for it.
 fn lacks_password(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
@@ -219,6 +268,8 @@ fn lacks_password(error: &tokio_postgres::Error) -> bool {
 #[derive(Debug)]
 pub struct Connection {
     client: Client,
+    /// Which server it is, and since when it runs.
+    server: String,
     woken: Arc<Notify>,
     warned: Arc<AtomicBool>,
     driver: JoinHandle<()>,
@@ -250,7 +301,7 @@ impl Connection {
             }
             bell.notify_one();
         });
-        Self { client, woken, warned, driver }
+        Self { client, server: String::new(), woken, warned, driver }
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -20,9 +20,20 @@ impl Database {
     /// as the connection is open: a primary becomes a standby, or another cluster, only by a restart.
     ///
     /// # Errors
-    /// `Refused` for a standby, a schema of another version, an outbox of another cluster.
+    /// `Refused` for a standby, a schema of another version, an outbox of another cluster, a pooler that
+    /// shares sessions.
     pub async fn connect_checked(&self, purpose: &str) -> Result<(Connection, Identity)> {
         let connection = self.connect(purpose).await?;
+        let other = self.connect("look").await?;
+        if connection.is_shared_with(&other).await? {
+            let context = format!(
+                "a pooler before Postgres at {} gives one session to several connections, and neither \
+                 LISTEN nor what was read lasts there; DATABASE_URL must name Postgres itself, or a pool \
+                 with pool_mode = session",
+                self.name()
+            );
+            return Err(Target::Postgres.error(Kind::Refused, context));
+        }
         let identity = check(&connection, &self.name()).await?;
         Ok((connection, identity))
     }

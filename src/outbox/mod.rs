@@ -4,10 +4,12 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `address` | what a URL says |
 //! | `connect` | connections: settings, checks, errors in words |
 //! | `cursor` | how far rows have been found: a pure value |
 //! | `find` | the next committed rows that are not sealed |
 //! | `page` | how many rows to ask for at a time |
+//! | `pooler` | whether somebody in between shares sessions |
 //! | `log`, `log_reader` | sealed batches: written and marked; read again |
 //! | `checkpoint` | consumer groups and floors, stored |
 //! | `identity` | which outbox this is, and whether this Postgres can be a source |
@@ -35,6 +37,7 @@ mod log;
 mod log_reader;
 mod migrate;
 mod page;
+mod pooler;
 mod purge;
 mod schema;
 mod scrub;

@@ -146,7 +146,7 @@ pub(super) trait RedisServer: Debug + Send + Sync {
 pub(super) trait Redis: Debug + Send + Sync {
     fn key(&self, stream: &str) -> String;
     async fn ping(&self) -> Result<()>;
-    async fn refuse_eviction(&self) -> Result<()>;
+    async fn refuse_unfit(&self) -> Result<()>;
     async fn life(&self) -> Result<Life>;
     async fn claim(&self, owner: &Owner) -> Result<Claim>;
     async fn canary(&self, owner: &Owner, by: u64) -> Result<Option<Canary>>;
@@ -189,6 +189,7 @@ impl Postgres for Database {
 
     async fn lease(&self, holder: &str, length: Duration) -> Result<(Box<dyn Lease>, Identity)> {
         let (connection, identity) = self.connect_checked("lease").await?;
+        self.settle_on(&connection);
         let lease = outbox::Lease::new(connection, holder.to_owned(), length).await?;
         Ok((Box::new(lease), identity))
     }
@@ -198,26 +199,26 @@ impl Postgres for Database {
     }
 
     async fn log(&self, term: Term) -> Result<Box<dyn Log>> {
-        Ok(Box::new(outbox::Log::new(self.connect("seal").await?, term).await?))
+        Ok(Box::new(outbox::Log::new(self.connect_beside("seal").await?, term).await?))
     }
 
     async fn finder(&self) -> Result<Box<dyn Finder>> {
-        Ok(Box::new(outbox::Finder::new(self.connect("find").await?).await?))
+        Ok(Box::new(outbox::Finder::new(self.connect_beside("find").await?).await?))
     }
 
     async fn wake(&self, term: Term) -> Result<Box<dyn Wake>> {
-        Ok(Box::new(outbox::Wake::new(self.connect("wake").await?, term).await?))
+        Ok(Box::new(outbox::Wake::new(self.connect_beside("wake").await?, term).await?))
     }
 
     async fn checkpoints(&self, term: Term) -> Result<Box<dyn Checkpoints>> {
-        let connection = self.connect("checkpoint").await?;
+        let connection = self.connect_beside("checkpoint").await?;
         Ok(Box::new(outbox::Checkpoints::new(connection, term).await?))
     }
 
     async fn house(&self, retention: Duration) -> Result<Box<dyn House>> {
-        let hold = outbox::Hold::new(self.connect("holds").await?);
-        let upkeep = outbox::Upkeep::new(self.connect("upkeep").await?).await?;
-        let purge = outbox::Purge::new(self.connect("purge").await?, retention);
+        let hold = outbox::Hold::new(self.connect_beside("holds").await?);
+        let upkeep = outbox::Upkeep::new(self.connect_beside("upkeep").await?).await?;
+        let purge = outbox::Purge::new(self.connect_beside("purge").await?, retention);
         Ok(Box::new(keeper::Keeper { hold, upkeep, purge, retention }))
     }
 }
@@ -366,6 +367,7 @@ impl RedisServer for Server {
     async fn connect(&self) -> Result<Arc<dyn Redis>> {
         let redis = Server::connect(self).await?;
         self.check_rights(&redis).await?;
+        redis.make_all_durable().await?;
         Ok(Arc::new(redis))
     }
 }
@@ -380,8 +382,8 @@ impl Redis for stream::Redis {
         self.ping().await
     }
 
-    async fn refuse_eviction(&self) -> Result<()> {
-        self.refuse_eviction().await
+    async fn refuse_unfit(&self) -> Result<()> {
+        self.refuse_unfit().await
     }
 
     async fn life(&self) -> Result<Life> {

@@ -50,7 +50,7 @@ pub(super) struct Ready {
 pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str) -> Result<Ready> {
     let (lease, identity) = servers.postgres.lease(holder, settings.lease).await?;
     let redis = servers.redis.connect().await?;
-    redis.refuse_eviction().await?;
+    redis.refuse_unfit().await?;
     let owner = owner(&identity);
     let claim = claim(&*redis, &owner).await?;
     info!(

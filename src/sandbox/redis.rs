@@ -87,6 +87,11 @@ impl Redis {
         self.server.data_dir()
     }
 
+    /// The program that it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The last `lines` lines of the server's log; empty when it cannot be read.
     pub fn log_tail(&self, lines: usize) -> String {
         self.server.log_tail(lines)

@@ -112,6 +112,7 @@ impl Redis {
                 arguments(command, &appends[index], limits, &key(&appends[index].stream));
             })
             .await?;
+        self.make_durable().await?;
         appends.iter().zip(replies).map(|(append, reply)| read(append.last(), reply)).collect()
     }
 }

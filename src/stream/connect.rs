@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind,
-    IntoConnectionInfo, Pipeline, RedisError, RedisResult, Script, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value,
 };
 
+use super::address::Address;
 use super::classify::{Class, classify};
+use super::durability::Durability;
 use crate::error::{Error, Kind, Result, Target};
 use crate::secret::Secret;
-use crate::tls::{self, Pem, Tls};
+use crate::tls::{self, Tls};
 
 /// A host that does not answer is given up after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,8 +30,9 @@ pub struct Server {
     url: Secret,
     tls: Tls,
     /// As it was at first, for messages.
-    known: Client,
+    known: Address,
     prefix: Arc<str>,
+    durability: Durability,
 }
 
 /// One connection. Clones share it: what is sent through them is executed in the order of sending.
@@ -39,6 +41,7 @@ pub struct Server {
 pub struct Redis {
     connection: MultiplexedConnection,
     prefix: Arc<str>,
+    pub(super) durability: Durability,
     pub(super) scripts: Arc<Scripts>,
 }
 
@@ -94,15 +97,23 @@ impl Text {
 }
 
 impl Server {
-    /// Reads a URL like `redis://user:password@host:6379/0`, or `rediss://…` for TLS; one in a file again at
-    /// each connection, as the files of `tls`. Keys begin with `prefix`.
+    /// Reads a URL like `redis://user:password@host:6379/0`, or that of sentinels, like
+    /// `redis+sentinel://user:password@host:26379,host:26379/primary/0`; `rediss` for TLS. One in a file is
+    /// read again at each connection, as the files of `tls`. Keys begin with `prefix`.
     ///
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
     pub fn new(url: Secret, tls: Tls, prefix: &str) -> Result<Self> {
         let usage = |text: String| Error::new(Kind::Usage, text);
-        let known = client(&url, &tls).map_err(usage)?;
-        Ok(Self { url, tls, known, prefix: prefix.into() })
+        let known = Address::read(&url.read().map_err(usage)?, &tls).map_err(usage)?;
+        let durability = Durability::default();
+        Ok(Self { url, tls, known, prefix: prefix.into(), durability })
+    }
+
+    /// What was appended counts as there only once this has happened to it.
+    #[must_use]
+    pub fn durable(self, durability: Durability) -> Self {
+        Self { durability, ..self }
     }
 
     /// Reads a URL as it is, without further settings.
@@ -115,12 +126,7 @@ impl Server {
 
     /// Host and port, for messages. Never the password.
     pub fn name(&self) -> String {
-        match self.known.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                format!("{host}:{port}")
-            }
-            other => other.to_string(),
-        }
+        self.known.name()
     }
 
     /// What every key begins with.
@@ -130,8 +136,20 @@ impl Server {
 
     /// The user that connects.
     pub fn user(&self) -> String {
-        let settings = self.known.get_connection_info().redis_settings();
-        settings.username().unwrap_or("default").to_owned()
+        self.known.user().to_owned()
+    }
+
+    /// What opens connections to where the URL says now.
+    async fn client(&self) -> Result<Client> {
+        let found = match self.url.read().and_then(|url| Address::read(&url, &self.tls)) {
+            Ok(Address::Server(client)) => Ok(client),
+            Ok(Address::Sentinels(sentinels)) => sentinels.primary().await,
+            Err(why) => Err(why),
+        };
+        found.map_err(|why| {
+            let context = format!("cannot connect to Redis at {}: {why}", self.name());
+            Target::Redis.error(Kind::Unavailable, context)
+        })
     }
 
     /// Opens a connection.
@@ -142,11 +160,7 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let unreadable = |why: String| {
-            let context = format!("cannot connect to Redis at {}: {why}", self.name());
-            Target::Redis.error(Kind::Unavailable, context)
-        };
-        let client = client(&self.url, &self.tls).map_err(unreadable)?;
+        let client = self.client().await?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let connection = connecting.await.map_err(|error| self.connect_error(error))?;
         // A server that wants a password says so only at the first command.
@@ -158,7 +172,17 @@ impl Server {
             }
             _ => {}
         }
-        Ok(Redis { connection, prefix: self.prefix.clone(), scripts: Arc::new(Scripts::new()) })
+        let scripts = Arc::new(Scripts::new());
+        let (prefix, durability) = (self.prefix.clone(), self.durability);
+        let redis = Redis { connection, prefix, durability, scripts };
+        if matches!(self.known, Address::Sentinels(_)) && !redis.is_primary().await? {
+            let context = format!(
+                "the server that the sentinels of Redis at {} name is not the primary yet",
+                self.name()
+            );
+            return Err(Target::Redis.error(Kind::Unavailable, context));
+        }
+        Ok(redis)
     }
 
     fn connect_error(&self, error: RedisError) -> Error {
@@ -167,9 +191,7 @@ impl Server {
             let context = format!("cannot connect to Redis at {name}: {why}");
             return Target::Redis.error_by(Kind::Refused, context, error);
         }
-        let speaks_tls =
-            matches!(self.known.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
-        if speaks_tls && error.is_timeout() {
+        if self.known.speaks_tls() && error.is_timeout() {
             let context = format!(
                 "cannot connect to Redis at {name}: it did not answer; if it speaks no TLS on this port, \
                  write redis:// in REDIS_URL"
@@ -189,44 +211,6 @@ impl Server {
             error,
         )
     }
-}
-
-/// What opens connections to where the URL says now, with the files of `tls` as they are now.
-fn client(url: &Secret, tls: &Tls) -> Result<Client, String> {
-    let text = url.read()?;
-    let info = text.as_str().into_connection_info().map_err(|_| {
-        "is not a Redis URL; write it like redis://user:password@host:6379/0".to_owned()
-    })?;
-    let unusable = |_| "is not a Redis URL that can be used".to_owned();
-    match info.addr() {
-        ConnectionAddr::TcpTls { insecure: true, .. } => {
-            return Err(
-                "ends with #insecure, but the server's certificate is always checked; name its \
-                        authority in REDIS_TLS_CA"
-                    .to_owned(),
-            );
-        }
-        ConnectionAddr::TcpTls { .. } => {}
-        _ if tls.is_set() => {
-            return Err(
-                "begins with redis://, but REDIS_TLS_ settings are given; write rediss:// or drop \
-                        them"
-                    .to_owned(),
-            );
-        }
-        _ => return Client::open(info).map_err(unusable),
-    }
-    let Pem { ca, client } = tls.read()?;
-    let certificates = TlsCertificates {
-        client_tls: client
-            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
-        root_cert: ca,
-    };
-    let client = Client::build_with_tls(info, certificates).map_err(unusable)?;
-    let info = client.get_connection_info();
-    let mut address = info.addr().clone();
-    address.set_danger_accept_invalid_hostnames(tls.any_name);
-    Client::open(info.clone().set_addr(address)).map_err(unusable)
 }
 
 impl std::fmt::Debug for Server {

@@ -195,12 +195,19 @@ impl Redis {
         })
     }
 
-    /// Refuses a server that evicts keys without an expiry: it would drop whole streams.
+    /// Refuses a server that evicts keys without an expiry, for it would drop whole streams, and a node of a
+    /// Redis Cluster, which has only a part of them.
     ///
     /// # Errors
     /// `Refused` with the remedy.
-    pub async fn refuse_eviction(&self) -> Result<()> {
-        let policy = field(&self.info().await?, "maxmemory_policy");
+    pub async fn refuse_unfit(&self) -> Result<()> {
+        let info = self.info().await?;
+        if field(&info, "cluster_enabled") == "1" {
+            let context = "this Redis is a node of a Redis Cluster, over whose nodes this version cannot \
+                           spread streams; REDIS_URL must name a server that stands alone, or sentinels";
+            return Err(Target::Redis.error(Kind::Refused, context));
+        }
+        let policy = field(&info, "maxmemory_policy");
         if policy.starts_with("allkeys") {
             let context = format!(
                 "this Redis has maxmemory-policy {policy}, which drops whole streams when memory is \

@@ -53,6 +53,11 @@ impl Redis {
         })
     }
 
+    /// Whether the server takes writes: it follows no other server.
+    pub(super) async fn is_primary(&self) -> Result<bool> {
+        Ok(field(&self.info().await?, "role") == "master")
+    }
+
     /// A setting of the server. A user need not have the right to ask, and many services forbid it.
     async fn setting(&self, name: &str) -> Option<String> {
         let found: Vec<String> = self.command(cmd("CONFIG").arg("GET").arg(name)).await.ok()?;

@@ -18,7 +18,7 @@ const COUNT: usize = 1_000;
 /// Streams that no row names which are looked into; more are left out.
 const LOOKED_INTO: usize = 1_000;
 /// Keys of the relay's own, below the prefix.
-const OWN: [&str; 3] = ["outbox:identity", "outbox:rebuild:", "outbox:doctor:"];
+const OWN: [&str; 4] = ["outbox:identity", "outbox:durable", "outbox:rebuild:", "outbox:doctor:"];
 
 /// What a key holds and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,6 +41,8 @@ impl Redis {
                 places.push(read(reply.map_err(in_words)?)?);
             }
         }
+        // What is there counts, so it must be there to stay.
+        self.make_all_durable().await?;
         Ok(places)
     }
 }

@@ -4,6 +4,7 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::connect::Server;
 use super::connect::{Redis, code, in_words};
+use super::durability::Durability;
 use crate::error::{Kind, Result, Target};
 
 /// What a user may not do.
@@ -99,6 +100,11 @@ impl Redis {
     pub async fn denied(&self) -> Result<Denied> {
         let mut denied = Denied::default();
         self.probe(HARMLESS, &mut denied).await?;
+        match self.durability {
+            Durability::Memory => {}
+            Durability::Replicas(_) => self.probe(&[("wait", "WAIT 0 1")], &mut denied).await?,
+            Durability::Disk => self.probe(&[("waitaof", "WAITAOF 0 0 1")], &mut denied).await?,
+        }
         Ok(denied)
     }
 

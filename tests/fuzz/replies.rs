@@ -166,7 +166,7 @@ async fn ask(what: &str, redis: &Redis) -> Taken {
         "last" => redis.last_before("orders", AT).await.map(|_| None)?,
         "life" => redis.life().await.map(|_| None)?,
         "instance" => redis.instance().await.map(|_| None)?,
-        "eviction" => redis.refuse_eviction().await.map(|()| None)?,
+        "eviction" => redis.refuse_unfit().await.map(|()| None)?,
         "expiring" => {
             let begun = redis.begin_expiring("orders", BOUND).await?;
             (begun == Appended::Done).then_some(&["appended", "0-0"])

@@ -86,7 +86,7 @@ impl Redis for Connection {
         self.ask(|_| Ok(())).await
     }
 
-    async fn refuse_eviction(&self) -> Result<()> {
+    async fn refuse_unfit(&self) -> Result<()> {
         self.ping().await
     }
 

@@ -1,0 +1,206 @@
+//! Where Redis is, and how to speak with it: what a URL says.
+
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates,
+};
+
+use super::sentinel::Sentinels;
+use crate::tls::{Pem, Tls};
+
+/// Where a sentinel is unless the URL says so.
+const SENTINEL_PORT: u16 = 26_379;
+
+/// What the URL says.
+#[derive(Clone)]
+pub(super) enum Address {
+    /// A server.
+    Server(Client),
+    /// Sentinels that know the primary.
+    Sentinels(Sentinels),
+}
+
+impl Address {
+    /// Reads a URL like `redis://user:password@host:6379/0`, or
+    /// `redis+sentinel://user:password@host:26379,host:26379/primary/0`; `rediss` for TLS.
+    ///
+    /// # Errors
+    /// A sentence. It never repeats the URL: it may hold a password.
+    pub(super) fn read(url: &str, tls: &Tls) -> Result<Self, String> {
+        if let Some(rest) = url.strip_prefix("redis+sentinel://") {
+            return Sentinel { scheme: "redis", rest, tls }.read().map(Self::Sentinels);
+        }
+        if let Some(rest) = url.strip_prefix("rediss+sentinel://") {
+            return Sentinel { scheme: "rediss", rest, tls }.read().map(Self::Sentinels);
+        }
+        let info = url.into_connection_info().map_err(|_| {
+            "is not a Redis URL; write it like redis://user:password@host:6379/0".to_owned()
+        })?;
+        client(info, tls).map(Self::Server)
+    }
+
+    fn info(&self) -> &ConnectionInfo {
+        match self {
+            Self::Server(client) => client.get_connection_info(),
+            Self::Sentinels(sentinels) => &sentinels.server,
+        }
+    }
+
+    /// For messages. Never the password.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Server(client) => place(client.get_connection_info()),
+            Self::Sentinels(sentinels) => sentinels.to_string(),
+        }
+    }
+
+    pub(super) fn user(&self) -> &str {
+        self.info().redis_settings().username().unwrap_or("default")
+    }
+
+    pub(super) fn speaks_tls(&self) -> bool {
+        matches!(self.info().addr(), ConnectionAddr::TcpTls { .. })
+    }
+}
+
+/// Host and port.
+pub(super) fn place(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            format!("{host}:{port}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What opens connections, with the files of `tls` as they are now.
+pub(super) fn client(info: ConnectionInfo, tls: &Tls) -> Result<Client, String> {
+    let unusable = |_| "is not a Redis URL that can be used".to_owned();
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => {
+            return Err(
+                "ends with #insecure, but the server's certificate is always checked; name its \
+                        authority in REDIS_TLS_CA"
+                    .to_owned(),
+            );
+        }
+        ConnectionAddr::TcpTls { .. } => {}
+        _ if tls.is_set() => {
+            return Err("says redis, but REDIS_TLS_ settings are given; write rediss or drop them"
+                .to_owned());
+        }
+        _ => return Client::open(info).map_err(unusable),
+    }
+    let Pem { ca, client } = tls.read()?;
+    let certificates = TlsCertificates {
+        client_tls: client
+            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+        root_cert: ca,
+    };
+    let client = Client::build_with_tls(info, certificates).map_err(unusable)?;
+    let info = client.get_connection_info();
+    let mut address = info.addr().clone();
+    address.set_danger_accept_invalid_hostnames(tls.any_name);
+    Client::open(info.clone().set_addr(address)).map_err(unusable)
+}
+
+/// A URL of sentinels, after its scheme.
+struct Sentinel<'a> {
+    /// Of the servers and of the sentinels alike.
+    scheme: &'a str,
+    rest: &'a str,
+    tls: &'a Tls,
+}
+
+impl Sentinel<'_> {
+    fn read(&self) -> Result<Sentinels, String> {
+        let wrong = || {
+            "is not a URL of sentinels; write it like \
+             redis+sentinel://user:password@host:26379,host:26379/primary/0"
+                .to_owned()
+        };
+        let (rest, options) = self.rest.split_once('?').unwrap_or((self.rest, ""));
+        let (authority, path) = rest.split_once('/').ok_or_else(wrong)?;
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let (primary, database) = path.split_once('/').unwrap_or((path, "0"));
+        if primary.is_empty() || hosts.split(',').any(str::is_empty) {
+            return Err(wrong());
+        }
+        let own = credentials_in(options)?;
+        let info = |text: String| text.as_str().into_connection_info().map_err(|_| wrong());
+        let node = |host: &str| {
+            let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+            let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
+            info(format!("{}://{own}{host}{port}/", self.scheme))
+                .and_then(|info| client(info, self.tls))
+        };
+        Ok(Sentinels {
+            primary: primary.to_owned(),
+            nodes: hosts.split(',').map(node).collect::<Result<_, _>>()?,
+            server: info(format!("{}://{credentials}primary/{database}", self.scheme))?,
+            tls: self.tls.clone(),
+        })
+    }
+}
+
+/// Of the sentinels themselves: `sentinel_username` and `sentinel_password`, as a URL begins with them.
+fn credentials_in(options: &str) -> Result<String, String> {
+    let (mut user, mut password) = ("", "");
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("sentinel_username", value)) => user = value,
+            Some(("sentinel_password", value)) => password = value,
+            _ => {
+                return Err(
+                    "has an option that is neither sentinel_username nor sentinel_password"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let given = !user.is_empty() || !password.is_empty();
+    Ok(if given { format!("{user}:{password}@") } else { String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<String, String> {
+        Address::read(url, &Tls::default()).map(|address| address.name())
+    }
+
+    #[test]
+    fn reads_urls_of_servers_and_of_sentinels() {
+        assert_eq!(read("redis://u:p@h:1/0").as_deref(), Ok("h:1"));
+        assert_eq!(
+            read("redis+sentinel://u:p@a:1,b,[::1]:3/main/2").as_deref(),
+            Ok("main (sentinels a:1, b:26379, ::1:3)")
+        );
+        let url = "redis+sentinel://a/main?sentinel_username=x&sentinel_password=y";
+        let Ok(Address::Sentinels(sentinels)) = Address::read(url, &Tls::default()) else {
+            panic!("{:?}", read(url));
+        };
+        let own = sentinels.nodes[0].get_connection_info().redis_settings();
+        assert_eq!((own.username(), own.password()), (Some("x"), Some("y")));
+        let servers = sentinels.server.redis_settings();
+        assert_eq!((servers.username(), servers.password(), servers.db()), (None, None, 0));
+    }
+
+    #[test]
+    fn says_how_a_url_looks_and_repeats_none() {
+        for bad in [
+            "redis+sentinel://:secret@a:1",
+            "redis+sentinel://:secret@a:1,/main",
+            "redis+sentinel://:secret@a:x/main",
+            "redis+sentinel://:secret@a/main/x",
+            "redis+sentinel://a/main?password=secret",
+        ] {
+            let told = read(bad).expect_err(bad);
+            assert!(told.contains("sentinel") && !told.contains("secret"), "{bad}: {told}");
+        }
+        assert!(read("rediss://h/#insecure").is_err_and(|told| told.contains("always checked")));
+    }
+}

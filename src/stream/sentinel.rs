@@ -1,0 +1,92 @@
+//! Sentinels: who of several servers is the primary now.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, cmd};
+
+use super::address::{client, place};
+use crate::tls::Tls;
+
+/// A sentinel that has not answered for so long is not asked further.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Sentinels that watch one primary. They are asked anew for each connection.
+#[derive(Clone)]
+pub(super) struct Sentinels {
+    /// What they call it.
+    pub(super) primary: String,
+    pub(super) nodes: Vec<Client>,
+    /// How to connect to it, but for the place.
+    pub(super) server: ConnectionInfo,
+    pub(super) tls: Tls,
+}
+
+impl Sentinels {
+    /// What opens connections to the server that most of them call the primary. The first answer that more
+    /// than half agree on is enough: a sentinel on a machine that is gone does not answer at all.
+    ///
+    /// # Errors
+    /// A sentence with what each of them said.
+    pub(super) async fn primary(&self) -> Result<Client, String> {
+        let mut asked: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask(node)).collect();
+        let (mut named, mut failed) = (HashMap::<(String, u16), usize>::new(), Vec::new());
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(place) => {
+                    let times = named.entry(place).or_default();
+                    *times += 1;
+                    if *times * 2 > self.nodes.len() {
+                        break;
+                    }
+                }
+                Err(why) => failed.push(why),
+            }
+        }
+        match named.into_iter().max_by_key(|(_, times)| *times) {
+            Some(((host, port), _)) => client(self.server_at(host, port), &self.tls),
+            None => Err(format!("no sentinel names a primary: {}", failed.join("; "))),
+        }
+    }
+
+    async fn ask(&self, node: &Client) -> Result<(String, u16), String> {
+        let name = place(node.get_connection_info());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let asked = async {
+            let mut connection = node.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut command = cmd("SENTINEL");
+            command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary);
+            command.query_async::<Option<(String, u16)>>(&mut connection).await
+        };
+        match asked.await {
+            Ok(Some(place)) => Ok(place),
+            Ok(None) => Err(format!("{name} knows no primary {}", self.primary)),
+            Err(error) => Err(format!("{name}: {error}")),
+        }
+    }
+
+    fn server_at(&self, host: String, port: u16) -> ConnectionInfo {
+        let address = match self.server.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        self.server.clone().set_addr(address)
+    }
+}
+
+impl fmt::Display for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<String> =
+            self.nodes.iter().map(|node| place(node.get_connection_info())).collect();
+        write!(f, "{} (sentinels {})", self.primary, nodes.join(", "))
+    }
+}
