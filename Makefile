@@ -7,6 +7,7 @@
 # make mutants          builds it with one thing broken, again and again, and sees each caught
 # make bench            measures how fast it is, beside the limit and the textbook; MEASURE=drain for one
 # make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
+# make versions         runs the tests of delivery against several versions of both servers
 
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -14,18 +15,18 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/pgsql-*/bin/postgres /opt/homebrew/opt/postgresql*/bin/postgres \
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
-HAVE_POOLER := $(shell ls /usr/sbin/pgbouncer /usr/bin/pgbouncer /opt/homebrew/bin/pgbouncer 2>/dev/null)
+HAVE_POOLER := $(shell command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/null)
 # Tests wait more than they work: three for two processors.
 THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: demo test swarm lint deps languages failure simulate mutants bench fuzz
+.PHONY: demo test swarm lint deps pooler languages failure simulate mutants bench fuzz versions
 
 demo: deps
 	$(CARGO) build --release
 	target/release/outbox-relay demo
 
 # The fail-points are for tests only; whatever kills at random, and the demo, run against the release build.
-test: deps languages
+test: deps pooler languages
 	$(CARGO) build --release
 	$(CARGO) test --features failpoints --lib
 	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm:: \
@@ -60,7 +61,7 @@ simulate:
 mutants: deps
 	OUTBOX_MUTANT="$(MUTANT)" $(CARGO) test --features failpoints --test it -- --ignored --nocapture mutants::
 
-# Half an hour for all; nothing else should run.
+# Three quarters of an hour for all; nothing else should run.
 bench: deps
 	$(CARGO) bench --bench measures -- $(MEASURE) --runs $(or $(RUNS),3)
 	$(CARGO) bench --bench measures -- picture
@@ -70,17 +71,31 @@ fuzz: deps
 	OUTBOX_FUZZ_SECONDS=$$(($(or $(MINUTES),1) * 60)) \
 		$(CARGO) test --features failpoints --test it -- --nocapture fuzz::
 
+# Tests of delivery against several versions of both servers, fetched below target; VERSION=… for one.
+versions: deps pooler
+	sh tests/versions.sh target/tmp/versions $(VERSION)
+
 # Packages of the examples in README.md, below target; a language that is absent is named and skipped.
 languages:
 	sh tests/readme/languages.sh target/tmp/languages
 
+# Before Postgres in some tests, which are skipped without it.
+pooler: deps
+ifeq ($(HAVE_POOLER),)
+ifeq ($(shell uname),Darwin)
+	-brew install pgbouncer
+else
+	-$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer
+endif
+endif
+
 # Private servers are started from these programs; servers that run already are not touched.
 deps:
-ifeq ($(and $(HAVE_POSTGRES),$(HAVE_REDIS),$(HAVE_POOLER)),)
+ifeq ($(and $(HAVE_POSTGRES),$(HAVE_REDIS)),)
 ifeq ($(shell uname),Darwin)
-	brew install postgresql@17 redis pgbouncer
+	brew install postgresql@17 redis
 else
 	$(SUDO) apt-get update -qq
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server pgbouncer
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server
 endif
 endif

@@ -83,3 +83,27 @@ async fn what_redis_cannot_promise_is_said_at_once() {
     let disk = told(&world, "aof");
     assert!(disk.contains("needs Redis 7.2 or later with appendonly yes"), "{disk}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_redis_can_say_so_nothing_is_marked_before_it_is_on_the_disk() {
+    let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "everysec");
+    let mut world = World::with(PostgresOptions::default(), options).await;
+    let info: String = world.redis(&["INFO", "server"]).await;
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap();
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap());
+    if (parts.next(), parts.next()) < (Some(7), Some(2)) {
+        let said = format!("SKIPPED: Redis {version} has no WAITAOF\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+        return;
+    }
+    may(&world, "+waitaof").await;
+    let mut relay = world.relay("relay", &[("OUTBOX_DURABILITY", "aof")]);
+    write_rows(&world, "orders", 20).await;
+    world.settled().await;
+    // What was marked is there after a crash, without the relay.
+    assert!(relay.stop().success());
+    world.redis.kill().unwrap();
+    world.redis.start_again().unwrap();
+    assert_eq!(marked(&world).await, (20, 20));
+    world.reconcile().await;
+}

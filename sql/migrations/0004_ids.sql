@@ -1,8 +1,9 @@
 -- Which batch has an id: found in an index that costs a seal little.
 --
 -- Run by:  `outbox-relay migrate`, in one transaction, under an advisory lock.
--- Locks:   SHARE on outbox.batch while its indexes are built: seals wait, writers do not; ACCESS EXCLUSIVE
---          on the index that goes and on the view outbox.entry_status, each for a moment.
+-- Locks:   SHARE on outbox.batch while its indexes are built, some seconds for a million batches, then ACCESS
+--          EXCLUSIVE on it, for the index that goes, and on the view outbox.entry_status, until it commits: a
+--          relay that runs meanwhile does not seal, and says so; never outbox.entry, so writers do not wait.
 -- Form:    a GiST index over the ids of every batch took 40 microseconds a batch to keep, where all else
 --          of a batch takes 15: with 10,000 streams a seal of 5,000 rows is 5,000 batches. Nearly every
 --          batch spans few ids, and those are found by a btree whose new entries all go to its end; only

@@ -30,6 +30,11 @@ impl Address {
     pub(super) fn read(url: &str, tls: &Tls) -> Result<Self> {
         let (url, wanted) = ssl_mode(url);
         let mut config = parse(&url)?;
+        let wanted = match config.get_ssl_mode() {
+            // However it was written.
+            SslMode::Require if wanted == Wanted::Unsaid => Wanted::Checked,
+            _ => wanted,
+        };
         let tls = match wanted {
             Wanted::Plain if tls.is_set() => {
                 return Err(Error::new(
@@ -95,18 +100,19 @@ enum Wanted {
 /// The URL with an `sslmode` that the library knows, and what it meant: libpq's names, of which some promise
 /// less than they seem to. Here TLS always checks the certificate.
 fn ssl_mode(url: &str) -> (String, Wanted) {
-    let begins = |at: usize| at == 0 || matches!(url.as_bytes()[at - 1], b'?' | b'&' | b' ');
+    let ends = |c: char| c == '?' || c == '&' || c.is_whitespace();
+    let begins = |at: usize| url[..at].chars().next_back().is_none_or(ends);
     let Some(at) = url.match_indices("sslmode=").map(|(at, _)| at).find(|at| begins(*at)) else {
         return (url.to_owned(), Wanted::Unsaid);
     };
     let value = at + "sslmode=".len();
-    let end = url[value..].find(['&', ' ']).map_or(url.len(), |length| value + length);
+    let end = url[value..].find(ends).map_or(url.len(), |length| value + length);
     let (mode, wanted) = match &url[value..end] {
         "disable" => ("disable", Wanted::Plain),
         "require" | "verify-full" => ("require", Wanted::Checked),
         "verify-ca" => ("require", Wanted::AnyName),
         "prefer" | "allow" => ("disable", Wanted::Unprotected),
-        // The library says what is wrong with it.
+        // In quotes, or wrong: the library knows.
         _ => return (url.to_owned(), Wanted::Unsaid),
     };
     (format!("{}{mode}{}", &url[..value], &url[end..]), wanted)
@@ -183,6 +189,11 @@ mod tests {
         );
         assert_eq!(read("?sslmode=verify-ca", &none).ok(), Some(Some(any)));
         assert_eq!(read("", &some).ok(), Some(Some(some.clone())));
+        for text in ["sslmode = require", "sslmode='require'", "user=u\nsslmode=require\ndbname=d"]
+        {
+            let address = Address::read(&format!("host=h user=u {text}"), &none);
+            assert_eq!(address.ok().map(|address| address.tls), Some(Some(none.clone())), "{text}");
+        }
         assert!(read("?sslmode=disable", &some).is_err());
         assert!(read("?sslmode=prefer", &none).is_err());
     }

@@ -304,6 +304,11 @@ impl Connection {
         Self { client, server: String::new(), woken, warned, driver }
     }
 
+    /// Both lead to one server.
+    pub(super) fn leads_where(&self, other: &Self) -> bool {
+        self.server == other.server
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -326,6 +331,11 @@ impl Connection {
     /// Runs statements without parameters.
     pub(super) async fn batch(&self, sql: &str) -> Result<()> {
         answer(self.client.batch_execute(sql)).await
+    }
+
+    /// As [`Connection::batch`], for as long as it takes: a peer that is gone is noticed by keepalives.
+    pub(super) async fn batch_for_long(&self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(statement_error)
     }
 
     pub(super) async fn prepare(&self, sql: &str) -> Result<tokio_postgres::Statement> {

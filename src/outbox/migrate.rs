@@ -50,8 +50,8 @@ pub async fn migrate(database: &Database, grants: &Grants) -> Result<Migrated> {
     check_server(&connection, &name).await?;
     // One transaction: all of it or nothing. The lock makes a second `migrate` wait for the first.
     connection
-        .batch(
-            "begin; set local lock_timeout = 0; \
+        .batch_for_long(
+            "begin; set local lock_timeout = 0; set local statement_timeout = 0; \
              select pg_advisory_xact_lock(hashtext('outbox-relay migrate'))",
         )
         .await?;
@@ -67,7 +67,7 @@ async fn upgrade(connection: &Connection, name: &str, grants: &Grants) -> Result
         return Err(newer(name, from));
     }
     for (version, (title, sql)) in (1..).zip(MIGRATIONS).skip(from as usize) {
-        connection.batch(sql).await?;
+        connection.batch_for_long(sql).await?;
         let record = "insert into outbox.migration (version, name) values ($1, $2)";
         answer(connection.client().execute(record, &[&version, title])).await?;
     }

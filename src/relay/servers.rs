@@ -147,6 +147,7 @@ pub(super) trait Redis: Debug + Send + Sync {
     fn key(&self, stream: &str) -> String;
     async fn ping(&self) -> Result<()>;
     async fn refuse_unfit(&self) -> Result<()>;
+    async fn make_all_durable(&self) -> Result<()>;
     async fn life(&self) -> Result<Life>;
     async fn claim(&self, owner: &Owner) -> Result<Claim>;
     async fn canary(&self, owner: &Owner, by: u64) -> Result<Option<Canary>>;
@@ -367,7 +368,6 @@ impl RedisServer for Server {
     async fn connect(&self) -> Result<Arc<dyn Redis>> {
         let redis = Server::connect(self).await?;
         self.check_rights(&redis).await?;
-        redis.make_all_durable().await?;
         Ok(Arc::new(redis))
     }
 }
@@ -384,6 +384,10 @@ impl Redis for stream::Redis {
 
     async fn refuse_unfit(&self) -> Result<()> {
         self.refuse_unfit().await
+    }
+
+    async fn make_all_durable(&self) -> Result<()> {
+        self.make_all_durable().await
     }
 
     async fn life(&self) -> Result<Life> {

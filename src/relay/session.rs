@@ -53,6 +53,11 @@ pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str
     redis.refuse_unfit().await?;
     let owner = owner(&identity);
     let claim = claim(&*redis, &owner).await?;
+    match redis.make_all_durable().await {
+        // It has no memory now; what is waited for is waited for again.
+        Err(busy) if busy.kind() == Kind::Busy => {}
+        durable => durable?,
+    }
     info!(
         "connected to Postgres at {} and Redis at {}",
         servers.postgres.name(),

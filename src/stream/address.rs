@@ -32,6 +32,9 @@ impl Address {
         if let Some(rest) = url.strip_prefix("rediss+sentinel://") {
             return Sentinel { scheme: "rediss", rest, tls }.read().map(Self::Sentinels);
         }
+        if url.contains('#') && !url.ends_with("#insecure") {
+            return Err("has a #; of a password, write it as %23".to_owned());
+        }
         let info = url.into_connection_info().map_err(|_| {
             "is not a Redis URL; write it like redis://user:password@host:6379/0".to_owned()
         })?;
@@ -118,6 +121,11 @@ impl Sentinel<'_> {
              redis+sentinel://user:password@host:26379,host:26379/primary/0"
                 .to_owned()
         };
+        if self.rest.contains('#') {
+            return Err(
+                "has a #; of a password of servers behind sentinels, write it as %23".to_owned()
+            );
+        }
         let (rest, options) = self.rest.split_once('?').unwrap_or((self.rest, ""));
         let (authority, path) = rest.split_once('/').ok_or_else(wrong)?;
         let (credentials, hosts) = match authority.rsplit_once('@') {
@@ -201,6 +209,8 @@ mod tests {
             let told = read(bad).expect_err(bad);
             assert!(told.contains("sentinel") && !told.contains("secret"), "{bad}: {told}");
         }
+        let told = read("redis://u:12#secret@h").expect_err("it has a #");
+        assert!(told.contains("%23") && !told.contains("secret"), "{told}");
         assert!(read("rediss://h/#insecure").is_err_and(|told| told.contains("always checked")));
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result, Target};
 /// Waited at a time; less than an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The key that is written before something is waited for expires after this long.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_secs(86_400);
 
 /// What must have happened to an entry before it is marked dispatched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,9 +76,13 @@ impl Redis {
         if self.durability == Durability::Memory {
             return Ok(());
         }
+        // A Redis without memory moves an expiry on, and takes no new key.
         let key = self.key("outbox:durable");
-        self.command::<Value>(cmd("HSET").arg(&key).arg("at").arg(1)).await?;
-        self.command::<Value>(cmd("EXPIRE").arg(&key).arg(KEPT.as_secs())).await?;
+        let expire = cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).to_owned();
+        if self.command::<u64>(&expire).await? == 0 {
+            self.command::<Value>(cmd("HSET").arg(&key).arg("at").arg(1)).await?;
+            self.command::<u64>(&expire).await?;
+        }
         self.make_durable().await
     }
 }

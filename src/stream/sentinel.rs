@@ -25,11 +25,11 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    /// What opens connections to the server that most of them call the primary. The first answer that more
-    /// than half agree on is enough: a sentinel on a machine that is gone does not answer at all.
+    /// What opens connections to the server that most of those that answer call the primary. The first answer
+    /// that more than half of all agree on is enough: one on a machine that is gone does not answer at all.
     ///
     /// # Errors
-    /// A sentence with what each of them said.
+    /// A sentence: none names a primary, or as many name one as another.
     pub(super) async fn primary(&self) -> Result<Client, String> {
         let mut asked: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask(node)).collect();
         let (mut named, mut failed) = (HashMap::<(String, u16), usize>::new(), Vec::new());
@@ -45,9 +45,16 @@ impl Sentinels {
                 Err(why) => failed.push(why),
             }
         }
-        match named.into_iter().max_by_key(|(_, times)| *times) {
-            Some(((host, port), _)) => client(self.server_at(host, port), &self.tls),
-            None => Err(format!("no sentinel names a primary: {}", failed.join("; "))),
+        let most = named.values().max().copied().unwrap_or_default();
+        let mut first =
+            named.into_iter().filter(|(_, times)| *times == most).map(|(place, _)| place);
+        match (first.next(), first.next()) {
+            (Some((host, port)), None) => client(self.server_at(host, port), &self.tls),
+            (Some(one), Some(other)) => Err(format!(
+                "as many sentinels call {}:{} the primary as {}:{}",
+                one.0, one.1, other.0, other.1
+            )),
+            (None, _) => Err(format!("no sentinel names a primary: {}", failed.join("; "))),
         }
     }
 
@@ -62,10 +69,11 @@ impl Sentinels {
             command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary);
             command.query_async::<Option<(String, u16)>>(&mut connection).await
         };
-        match asked.await {
-            Ok(Some(place)) => Ok(place),
-            Ok(None) => Err(format!("{name} knows no primary {}", self.primary)),
-            Err(error) => Err(format!("{name}: {error}")),
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(Some(place))) => Ok(place),
+            Ok(Ok(None)) => Err(format!("{name} knows no primary {}", self.primary)),
+            Ok(Err(error)) => Err(format!("{name}: {error}")),
+            Err(_) => Err(format!("{name} did not answer")),
         }
     }
 

@@ -86,6 +86,10 @@ impl Redis for Connection {
         self.ask(|_| Ok(())).await
     }
 
+    async fn make_all_durable(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn refuse_unfit(&self) -> Result<()> {
         self.ping().await
     }

@@ -64,7 +64,8 @@ impl Rebuild {
         stream: &str,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let (_connection, identity) = database.connect_checked("rebuild").await?;
+        let (connection, identity) = database.connect_checked("rebuild").await?;
+        database.settle_on(&connection);
         let redis = server.connect().await?;
         redis.refuse_other(&identity.outbox.to_string()).await?;
         // Where the stream is first, and only then the log: what Redis has of ours was sealed before,

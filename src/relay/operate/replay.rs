@@ -104,7 +104,8 @@ impl Replay {
         wish: &Wish,
         progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let (_connection, identity) = database.connect_checked("replay").await?;
+        let (connection, identity) = database.connect_checked("replay").await?;
+        database.settle_on(&connection);
         let redis = server.connect().await?;
         redis.refuse_other(&identity.outbox.to_string()).await?;
         let log = LogReader::new(database.pool(1)?);

@@ -69,7 +69,8 @@ pub async fn verify(
     server: &Server,
     mut progress: impl FnMut(&str, u64, u64),
 ) -> Result<Verified> {
-    let (_connection, identity) = database.connect_checked("verify").await?;
+    let (connection, identity) = database.connect_checked("verify").await?;
+    database.settle_on(&connection);
     let redis = server.connect().await?;
     redis.refuse_other(&identity.outbox.to_string()).await?;
     let log = LogReader::new(database.pool(2)?);
