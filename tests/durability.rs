@@ -6,7 +6,7 @@ use outbox_relay::sandbox::{PostgresOptions, Redis, RedisOptions};
 
 use crate::support::command::command;
 use crate::support::eventually;
-use crate::support::world::{RELAY, World};
+use crate::support::world::{RELAY, World, redis_is_at_least};
 use crate::support::writers::write_rows;
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -86,16 +86,11 @@ async fn what_redis_cannot_promise_is_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_redis_can_say_so_nothing_is_marked_before_it_is_on_the_disk() {
-    let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "everysec");
-    let mut world = World::with(PostgresOptions::default(), options).await;
-    let info: String = world.redis(&["INFO", "server"]).await;
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap();
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap());
-    if (parts.next(), parts.next()) < (Some(7), Some(2)) {
-        let said = format!("SKIPPED: Redis {version} has no WAITAOF\n");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+    if !redis_is_at_least((7, 2), "WAITAOF") {
         return;
     }
+    let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "everysec");
+    let mut world = World::with(PostgresOptions::default(), options).await;
     may(&world, "+waitaof").await;
     let mut relay = world.relay("relay", &[("OUTBOX_DURABILITY", "aof")]);
     write_rows(&world, "orders", 20).await;

@@ -10,7 +10,7 @@ use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
 use crate::support::workers::{Workers, make_group};
-use crate::support::world::{World, relay_in_redis};
+use crate::support::world::{World, redis_is_at_least, relay_in_redis};
 use crate::support::writers::{STREAMS, Writers, write_rows};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -90,6 +90,9 @@ async fn a_replica_that_lags_is_promoted_behind_a_connection_that_stays_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_state_under_the_same_connection_is_noticed() {
+    if !redis_is_at_least((7, 0), "enable-debug-command") {
+        return;
+    }
     let options = RedisOptions { debug_command: true, ..RedisOptions::default() };
     let (world, relay, writers, mail) = busy(options).await;
     world.redis::<()>(&["SAVE"]).await;
@@ -101,6 +104,9 @@ async fn an_older_state_under_the_same_connection_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_only_file_that_lost_its_end() {
+    if !redis_is_at_least((7, 0), "folder of append-only files") {
+        return;
+    }
     let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "everysec");
     let (mut world, _relay, writers, mail) = busy(options).await;
     // The second time in the middle of what a script wrote, which is a transaction in the file.

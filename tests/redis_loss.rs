@@ -6,7 +6,7 @@ use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 
 use crate::support::eventually;
 use crate::support::relay::Relay;
-use crate::support::world::World;
+use crate::support::world::{World, redis_is_at_least};
 use crate::support::writers::{STREAMS, Writers, write_rows};
 
 /// A stream that nobody writes to while it is lost, so that what it held is known exactly.
@@ -271,6 +271,9 @@ async fn where_nothing_is_lost_no_loss_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_an_append_only_file_is_lost_and_its_range_is_told() {
+    if !redis_is_at_least((7, 0), "folder of append-only files") {
+        return;
+    }
     let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "always");
     let mut world = World::with(PostgresOptions::default(), options).await;
     let relay = world.relay("relay", &[]);

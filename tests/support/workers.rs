@@ -194,7 +194,7 @@ pub(crate) async fn make_group(world: &World, stream: &str, group: &str) {
 }
 
 /// A group as Redis describes it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupState {
     pub(crate) delivered: String,
     pub(crate) lag: Option<u64>,

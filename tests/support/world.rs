@@ -188,6 +188,23 @@ impl World {
     }
 }
 
+/// Whether the Redis of the tests is at least of this version; if not, says which test is left out, and why.
+pub(crate) fn redis_is_at_least(version: (u32, u32), for_want_of: &str) -> bool {
+    let redis = Redis::start(RedisOptions::default()).unwrap();
+    let said = std::process::Command::new(redis.program()).arg("--version").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let mut parts = said.split_once("v=").unwrap().1.split(['.', ' ']);
+    let mut number = || parts.next().unwrap().parse::<u32>().unwrap();
+    let found = (number(), number());
+    if found < version {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let line = format!("SKIPPED {test}: Redis {}.{} has no {for_want_of}\n", found.0, found.1);
+        // Not by a macro: those are kept from sight where the test passes.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    }
+    found >= version
+}
+
 /// A connection whose driver ends with it.
 pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
