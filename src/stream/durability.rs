@@ -66,8 +66,8 @@ impl Redis {
         }
     }
 
-    /// As [`Redis::make_durable`], of all that anybody has written so far: this connection has to write
-    /// something behind it for that.
+    /// Waits until all that anybody has written so far is as durable as it must be: this connection has to
+    /// write something behind it for that.
     ///
     /// # Errors
     /// `Unavailable` if it is not within five seconds, `Refused` if Redis cannot do this; any error of the
