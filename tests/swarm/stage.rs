@@ -25,7 +25,7 @@ use crate::support::journal::Fate;
 use crate::support::leaves;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
-use crate::support::world::{RELAY, World};
+use crate::support::world::{RELAY, World, relay_in_redis};
 
 const NAMES: [&str; 4] = ["orders", "payments", "balances", "mail"];
 const GROUPS: [&str; 3] = ["billing", "search", "audit"];
@@ -242,7 +242,8 @@ impl Stage {
         let link = Proxy::start(address(self.world.redis.port()));
         let upstream = format!("127.0.0.1 {}", link.port());
         let options = RedisOptions { debug_command: true, ..RedisOptions::default() };
-        let replica = Redis::start(options.with("replicaof", &upstream)).unwrap();
+        let options = options.with("user", &relay_in_redis()).with("replicaof", &upstream);
+        let replica = Redis::start(options).unwrap();
         let client = redis::Client::open(replica.url()).unwrap();
         let connection = client.get_multiplexed_async_connection().await.unwrap();
         eventually("the replica follows", Duration::from_secs(30), || async {
