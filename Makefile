@@ -85,7 +85,8 @@ ifeq ($(HAVE_POOLER),)
 ifeq ($(shell uname),Darwin)
 	-brew install pgbouncer
 else
-	-$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer
+	-$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer
 endif
 endif
 

@@ -146,6 +146,20 @@ impl Problems {
         value.map_err(|problem| self.0.push(format!("{setting}: {problem}"))).ok()
     }
 
+    /// What TLS to `server` is told, as far as it is right.
+    fn tls(
+        &mut self,
+        server: &str,
+        ca: &Option<PathBuf>,
+        client: (&Option<PathBuf>, &Option<PathBuf>),
+        any_name: &str,
+    ) -> Tls {
+        let client = both(client, &format!("{server}_TLS_KEY"));
+        let client = self.keep(&format!("{server}_TLS_CERT"), client);
+        let any_name = self.keep(&format!("{server}_TLS_ACCEPT_ANY_NAME"), switch(any_name));
+        Tls { ca: ca.clone(), client: client.flatten(), any_name: any_name.unwrap_or_default() }
+    }
+
     /// `value` if nothing is wrong.
     ///
     /// # Errors
@@ -166,14 +180,8 @@ impl DatabaseArgs {
         let url = one_of("DATABASE_URL_FILE", &self.database_url, &self.database_url_file);
         let url = problems.keep("DATABASE_URL", url);
         let client = (&self.database_tls_cert, &self.database_tls_key);
-        let client = problems.keep("DATABASE_TLS_CERT", both(client, "DATABASE_TLS_KEY"));
-        let any_name = switch(&self.database_tls_accept_any_name);
-        let any_name = problems.keep("DATABASE_TLS_ACCEPT_ANY_NAME", any_name);
-        let tls = Tls {
-            ca: self.database_tls_ca.clone(),
-            client: client.flatten(),
-            any_name: any_name.unwrap_or_default(),
-        };
+        let any_name = &self.database_tls_accept_any_name;
+        let tls = problems.tls("DATABASE", &self.database_tls_ca, client, any_name);
         problems.keep("DATABASE_URL", Database::new(url?, tls).map_err(|e| e.to_string()))
     }
 
@@ -206,14 +214,8 @@ impl RedisArgs {
         let url = one_of("REDIS_URL_FILE", &self.redis_url, &self.redis_url_file);
         let url = problems.keep("REDIS_URL", url);
         let client = (&self.redis_tls_cert, &self.redis_tls_key);
-        let client = problems.keep("REDIS_TLS_CERT", both(client, "REDIS_TLS_KEY"));
-        let any_name = switch(&self.redis_tls_accept_any_name);
-        let any_name = problems.keep("REDIS_TLS_ACCEPT_ANY_NAME", any_name);
-        let tls = Tls {
-            ca: self.redis_tls_ca.clone(),
-            client: client.flatten(),
-            any_name: any_name.unwrap_or_default(),
-        };
+        let any_name = &self.redis_tls_accept_any_name;
+        let tls = problems.tls("REDIS", &self.redis_tls_ca, client, any_name);
         problems.keep("REDIS_URL", Server::new(url?, tls, &self.prefix).map_err(|e| e.to_string()))
     }
 }

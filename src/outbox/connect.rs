@@ -26,6 +26,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waited for an answer before the connection is dropped: a little longer than the server's own
 /// bound, so that the server's clearer error wins where it can.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
+/// Said of a connection that does not lead to the server that the session works with.
+const ELSEWHERE: &str = "it is another server than a moment ago";
 
 /// Where Postgres is. Cloning is cheap; no connection is made before it is asked for.
 #[derive(Clone, Debug)]
@@ -100,9 +102,7 @@ impl Database {
     pub async fn connect_beside(&self, purpose: &str) -> Result<Connection> {
         let connection = self.connect(purpose).await?;
         match &*self.primary() {
-            Some(primary) if *primary != connection.server => {
-                Err(self.unreachable("it is another server than a moment ago"))
-            }
+            Some(primary) if *primary != connection.server => Err(self.unreachable(ELSEWHERE)),
             _ => Ok(connection),
         }
     }
@@ -166,9 +166,7 @@ impl Database {
                 let begun = begin(client, plans).await;
                 let server = begun.map_err(|error| HookError::message(error.to_string()))?;
                 match primary {
-                    Some(primary) if primary != server => {
-                        Err(HookError::message("it is another server than a moment ago"))
-                    }
+                    Some(primary) if primary != server => Err(HookError::message(ELSEWHERE)),
                     _ => Ok(()),
                 }
             })
