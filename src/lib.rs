@@ -55,7 +55,7 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `group`, `text`, `outbox::cursor` and `relay::{decide, plan, pace,
+//! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor` and `relay::{decide, plan, pace,
 //!     progress, rota}` do no I/O, read no clock and log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
@@ -67,6 +67,7 @@ pub mod entry;
 pub mod error;
 pub mod failpoint;
 pub mod group;
+pub mod hash;
 pub mod outbox;
 pub mod position;
 pub mod relay;

@@ -52,7 +52,7 @@ async fn fails_over(hand_over: impl FnOnce(&Proxy, SocketAddr)) {
     }
     let relay = world.relay_through("relay", &front, &SHORT);
     let url = format!("redis://127.0.0.1:{}/", front.port());
-    let mail = Workers::join_at(&url, "mail", &STREAMS);
+    let mail = Workers::join_at(&[url], "mail", &STREAMS);
     let writers = Writers::start(&world, 3);
     writers.write_more(300).await;
     let client = redis::Client::open(replica.url()).unwrap();

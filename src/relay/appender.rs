@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::audit::{self, Audit};
 use super::clock::DatabaseClock;
 use super::health::Health;
+use super::primary::Primaries;
 use super::progress::{Mode, Outgoing, Progress};
 use super::rota::Rota;
 use super::sealer::Note;
@@ -23,7 +24,7 @@ use super::{Bounds, report};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
-use crate::stream::{Append, Appended, Canary, Life, Limits, Owner, Place};
+use crate::stream::{Append, Appended, Life, Limits, Owner, Place, Shard};
 use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
@@ -43,13 +44,12 @@ pub(super) struct Appender {
     pub(super) checkpoint_every: Duration,
     /// None while a round is under way.
     pub(super) checkpoints: Option<Box<dyn Checkpoints>>,
-    /// How far this life of Redis had got; None while it is not known.
-    pub(super) canary: Option<Canary>,
+    pub(super) primaries: Primaries,
     pub(super) rota: Rota,
     pub(super) sealed: Receiver<Vec<Batch>>,
     pub(super) notes: UnboundedSender<Note>,
     pub(super) streams: BTreeMap<Arc<str>, Progress>,
-    pub(super) life: Life,
+    pub(super) lives: Vec<Life>,
     /// Streams that somebody holds, as last heard.
     pub(super) paused: BTreeSet<Arc<str>>,
     pub(super) holds: Receiver<BTreeSet<Arc<str>>>,
@@ -62,8 +62,13 @@ pub(super) struct Appender {
 impl Appender {
     /// Appends until sealing has ended and nothing is in flight.
     ///
-    /// `found` is where Redis had the streams before the first seal; `fresh` if it had no identity.
-    pub(super) async fn run(mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) -> Result<()> {
+    /// `found` is where Redis had the streams before the first seal; `fresh` the primaries that had no
+    /// identity.
+    pub(super) async fn run(
+        mut self,
+        found: Vec<(Arc<str>, Place)>,
+        fresh: &[Shard],
+    ) -> Result<()> {
         let _pace = self.health.own_pace();
         self.examine_all(found, fresh);
         let mut sealing = true;
@@ -173,7 +178,7 @@ impl Appender {
         self.work.tasks.spawn(async move {
             Ok(match redis.life().await {
                 Err(busy) if busy.kind() == Kind::Busy => Report::Busy { audit: false },
-                life => Report::Pulse(life?),
+                lives => Report::Pulse(lives?),
             })
         });
     }
@@ -202,10 +207,12 @@ impl Appender {
 
     fn audited(&mut self, audit: Audit) {
         self.work.auditing = false;
-        match audit.fresh {
-            true => self.emptied(),
-            // Whoever made it.
-            false => self.work.nameless = false,
+        for shard in self.primaries.shards() {
+            match audit.fresh.contains(&shard) {
+                true => self.emptied(shard),
+                // Whoever made it.
+                false => self.primaries.of(shard).nameless = false,
+            }
         }
         let mut losses = report::Losses::default();
         let mut astray = Vec::new();
@@ -258,19 +265,19 @@ impl Appender {
                     self.pended(stream, end, answer);
                 }
             }
-            Report::Checkpointed { checkpoints, round, known } => {
+            Report::Checkpointed { checkpoints, rounds } => {
                 self.checkpoints = Some(checkpoints);
-                self.checkpointed(round, known);
+                self.checkpointed(rounds);
             }
-            Report::Lost { known, canary } => self.lost(known, canary),
-            Report::NotLost => self.work.asking = false,
-            Report::Looked { fresh, places } => self.looked(places, fresh),
+            Report::Lost { shard, known, canary } => self.lost(shard, known, canary),
+            Report::NotLost(shard) => self.primaries.of(shard).asking = false,
+            Report::Looked { fresh, places } => self.looked(places, &fresh),
             Report::Audited(audit) => self.audited(audit),
             Report::Busy { audit } => self.work.auditing &= !audit,
-            Report::Pulse(life) => {
-                if life != self.life {
+            Report::Pulse(lives) => {
+                if lives != self.lives {
                     report::new_life();
-                    self.life = life;
+                    self.lives = lives;
                     self.audit();
                 }
             }

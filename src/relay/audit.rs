@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::servers::Redis;
 use crate::error::Result;
 use crate::position::Position;
-use crate::stream::{Claim, Owner, Place};
+use crate::stream::{Claim, Owner, Place, Shard};
 
 /// One stream, and what it had at least when it was asked about.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub(super) struct Asked {
 pub(super) struct Audit {
     /// When it began.
     pub(super) begun: Instant,
-    /// The identity key was gone.
-    pub(super) fresh: bool,
+    /// Primaries whose identity key was gone.
+    pub(super) fresh: Vec<Shard>,
     /// Where each stream is.
     pub(super) places: Vec<(Asked, Place)>,
 }
@@ -53,13 +53,23 @@ impl Asked {
 /// Asks for all streams at once.
 pub(super) async fn audit(redis: &dyn Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
     let begun = Instant::now();
-    let fresh = is_fresh(redis, owner).await?;
+    let fresh = fresh(redis, owner, redis.shards()).await?;
     let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
     let places = redis.positions(&streams).await?;
     Ok(Audit { begun, fresh, places: asked.into_iter().zip(places).collect() })
 }
 
-/// Whether Redis had no identity; it has one now.
-pub(super) async fn is_fresh(redis: &dyn Redis, owner: &Owner) -> Result<bool> {
-    Ok(redis.claim(owner).await? == Claim::Fresh)
+/// Those of the primaries that had no identity; they have one now.
+pub(super) async fn fresh(
+    redis: &dyn Redis,
+    owner: &Owner,
+    shards: impl IntoIterator<Item = Shard>,
+) -> Result<Vec<Shard>> {
+    let mut fresh = Vec::new();
+    for shard in shards {
+        if redis.claim(shard, owner).await? == Claim::Fresh {
+            fresh.push(shard);
+        }
+    }
+    Ok(fresh)
 }

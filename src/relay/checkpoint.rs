@@ -3,7 +3,7 @@
 //! What is seen is believed only if the canary says the same life of Redis before and after, so that
 //! nothing is stored of a Redis that has just lost its groups.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
 use crate::outbox::Checkpoint;
 use crate::position::Position;
-use crate::stream::{Canary, Limits, Owner, Place, View};
+use crate::stream::{Canary, Limits, Owner, Place, Shard, View};
 use crate::telemetry::Cause;
 
 /// Streams looked at between two raises of the canary.
@@ -93,7 +93,17 @@ impl Appender {
         due.extend(urgent.iter().filter_map(|stream| {
             self.streams.get(stream).and_then(|progress| self.rota.one(stream, progress))
         }));
-        let known = self.canary.clone();
+        // Also where nothing is due: the canary is how it is seen that a primary has gone back.
+        let shards = if one.is_some() { Vec::new() } else { self.primaries.shards() };
+        let mut parts: BTreeMap<Shard, Vec<Due>> =
+            shards.into_iter().map(|shard| (shard, Vec::new())).collect();
+        for due in due {
+            parts.entry(self.redis.shard(&due.asked.stream)).or_default().push(due);
+        }
+        let parts: Vec<_> = parts
+            .into_iter()
+            .map(|(shard, due)| (shard, due, self.primaries.canary(shard).cloned()))
+            .collect();
         let means = Means {
             redis: self.redis.clone(),
             owner: self.owner.clone(),
@@ -102,24 +112,35 @@ impl Appender {
         };
         let now_ms = self.clock.now_us().unsigned_abs() / 1_000;
         self.work.tasks.spawn(async move {
-            let round = round(&means, &mut *checkpoints, due, known.clone(), now_ms).await?;
-            Ok(Report::Checkpointed { checkpoints, round, known })
+            let mut rounds = Vec::with_capacity(parts.len());
+            for (shard, due, known) in parts {
+                let part = Part { shard, due, known: known.clone() };
+                let round = round(&means, &mut *checkpoints, part, now_ms).await?;
+                rounds.push((shard, known, round));
+            }
+            Ok(Report::Checkpointed { checkpoints, rounds })
         });
     }
 
-    pub(super) fn checkpointed(&mut self, round: Round, known: Option<Canary>) {
-        match round {
-            Round::Nothing => {}
-            // Somebody else has noticed meanwhile.
-            _ if known != self.canary => {}
-            Round::Lost => self.ask_what_is_lost(known),
-            Round::Same(canary, looked) => {
-                self.canary = Some(canary);
-                self.metrics.checkpointed();
-                looked.into_iter().for_each(|looked| self.saw(looked));
-                if self.rota.is_to_be_told() {
-                    self.metrics.lags(self.rota.lags());
+    pub(super) fn checkpointed(&mut self, rounds: Vec<(Shard, Option<Canary>, Round)>) {
+        let is_same = |(_, _, round): &(_, _, Round)| matches!(round, Round::Same(..));
+        let all_same = rounds.iter().all(is_same);
+        for (shard, known, round) in rounds {
+            match round {
+                Round::Nothing => {}
+                // Somebody else has noticed meanwhile.
+                _ if known.as_ref() != self.primaries.canary(shard) => {}
+                Round::Lost => self.ask_what_is_lost(shard, known),
+                Round::Same(canary, looked) => {
+                    self.primaries.of(shard).canary = Some(canary);
+                    looked.into_iter().for_each(|looked| self.saw(looked));
                 }
+            }
+        }
+        if all_same {
+            self.metrics.checkpointed();
+            if self.rota.is_to_be_told() {
+                self.metrics.lags(self.rota.lags());
             }
         }
         self.restore_waiting();
@@ -158,22 +179,26 @@ impl Appender {
     }
 }
 
-/// Looks at streams, stores what has changed, and trims them. `known` is the canary as last seen; `now_ms`
-/// the clock of Postgres.
+/// Streams of one primary, and its canary as last seen.
+struct Part {
+    shard: Shard,
+    due: Vec<Due>,
+    known: Option<Canary>,
+}
+
+/// Looks at streams, stores what has changed, and trims them. `now_ms` is the clock of Postgres.
 async fn round(
     means: &Means,
     checkpoints: &mut dyn Checkpoints,
-    due: Vec<Due>,
-    known: Option<Canary>,
+    Part { shard, due, known }: Part,
     now_ms: u64,
 ) -> Result<Round> {
     let (mut canary, mut looked) = (known, Vec::with_capacity(due.len()));
     let mut due = due.into_iter().peekable();
-    // Also where nothing is due: the canary is how it is seen that Redis has gone back.
     loop {
         // A piece at a time, for a group may have thousands of pending entries.
-        let piece: Vec<Due> = due.by_ref().take(PIECE).collect();
-        match look(means, checkpoints, piece, canary, now_ms).await? {
+        let piece = Part { shard, due: due.by_ref().take(PIECE).collect(), known: canary };
+        match look(means, checkpoints, piece, now_ms).await? {
             Round::Same(after, piece) => {
                 canary = Some(after);
                 looked.extend(piece);
@@ -190,16 +215,15 @@ async fn round(
 async fn look(
     means: &Means,
     checkpoints: &mut dyn Checkpoints,
-    due: Vec<Due>,
-    known: Option<Canary>,
+    Part { shard, due, known }: Part,
     now_ms: u64,
 ) -> Result<Round> {
     let redis = &*means.redis;
     // A Redis without memory takes no raise, and is trimmed all the same: that is how it gets some. Of its
     // groups nothing is stored then: if it went back to a time after the last raise, those that are new
     // would be missing, and nobody would see it.
-    let (before, least) = match redis.canary(&means.owner, 1).await {
-        Err(busy) if busy.kind() == Kind::Busy => (redis.canary(&means.owner, 0).await?, 0),
+    let (before, least) = match redis.canary(shard, &means.owner, 1).await {
+        Err(busy) if busy.kind() == Kind::Busy => (redis.canary(shard, &means.owner, 0).await?, 0),
         before => (before?, 1),
     };
     let goes_on =
@@ -210,7 +234,7 @@ async fn look(
     };
     let names: Vec<Arc<str>> = due.iter().map(|due| due.asked.stream.clone()).collect();
     let views = redis.views(&names).await?;
-    let after = match redis.canary(&means.owner, least).await {
+    let after = match redis.canary(shard, &means.owner, least).await {
         Err(busy) if busy.kind() == Kind::Busy => return Ok(Round::Nothing),
         after => after?,
     };

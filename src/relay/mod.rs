@@ -19,6 +19,7 @@
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
 //! | `checkpoint`, `rota` | consumer groups looked at, stored and trimmed by; whose turn it is (pure) |
 //! | `restore` | consumer groups put back after a loss |
+//! | `primary` | what is known of each primary of Redis (pure) |
 //! | `keeper` | the lease, upkeep, purge, and which streams somebody holds |
 //! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
 //! | `report` | what is said of streams: the same sentence in log and status |
@@ -48,6 +49,7 @@ mod keeper;
 pub mod operate;
 pub mod pace;
 pub mod plan;
+mod primary;
 pub mod progress;
 mod reader;
 mod recovery;

@@ -19,7 +19,7 @@ use crate::error::{Kind, Target};
 use crate::failpoint::failpoint;
 use crate::outbox::{Reached, State, StateChange};
 use crate::position::Position;
-use crate::stream::{Full, Limits, Place};
+use crate::stream::{Full, Limits, Place, Shard};
 use crate::telemetry::Cause;
 
 /// Streams replayed at once.
@@ -28,11 +28,20 @@ const REPLAYS: usize = 4;
 impl Appender {
     // ---- looking where a stream is, and deciding ----
 
-    pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>, fresh: bool) {
-        // One that was never given anything has lost nothing.
-        if fresh && self.streams.values().any(|progress| progress.delivered() > 0) {
-            report::identity_lost();
-            self.work.empty(self.streams.keys().cloned().collect());
+    pub(super) fn examine_all(&mut self, found: Vec<(Arc<str>, Place)>, fresh: &[Shard]) {
+        for shard in fresh {
+            // One that was never given anything has lost nothing, nor has a primary that got its streams,
+            // with their groups, from another one.
+            let lost = found.iter().any(|(stream, place)| {
+                let is_lost = |progress: &Progress| {
+                    let gone = *place == Place::Missing || !progress.is_sound();
+                    progress.delivered() > 0 && gone
+                };
+                self.redis.shard(stream) == *shard && self.streams.get(stream).is_some_and(is_lost)
+            });
+            if lost {
+                self.identity_lost(*shard);
+            }
         }
         let mut losses = report::Losses::default();
         for (stream, place) in found {
@@ -70,14 +79,12 @@ impl Appender {
             let names: Vec<_> = asked.iter().map(|(stream, _)| stream.clone()).collect();
             let places = redis.positions(&names).await?;
             // A stream that is gone may have gone with everything else.
-            let gone = places.iter().any(|place| matches!(place, Place::Missing));
-            let fresh = match gone {
-                false => false,
-                true => match audit::is_fresh(&*redis, &owner).await {
-                    // No memory for an identity: an audit makes it later.
-                    Err(busy) if busy.kind() == Kind::Busy => false,
-                    fresh => fresh?,
-                },
+            let gone = names.iter().zip(&places).filter(|(_, place)| **place == Place::Missing);
+            let gone: BTreeSet<Shard> = gone.map(|(stream, _)| redis.shard(stream)).collect();
+            let fresh = match audit::fresh(&*redis, &owner, gone).await {
+                // No memory for an identity: an audit makes it later.
+                Err(busy) if busy.kind() == Kind::Busy => Vec::new(),
+                fresh => fresh?,
             };
             let places = asked.into_iter().zip(places);
             let places = places.map(|((stream, epoch), place)| (stream, epoch, place)).collect();
@@ -85,10 +92,8 @@ impl Appender {
         });
     }
 
-    pub(super) fn looked(&mut self, places: Vec<(Arc<str>, u64, Place)>, fresh: bool) {
-        if fresh {
-            self.emptied();
-        }
+    pub(super) fn looked(&mut self, places: Vec<(Arc<str>, u64, Place)>, fresh: &[Shard]) {
+        fresh.iter().for_each(|shard| self.emptied(*shard));
         let mut losses = report::Losses::default();
         for (stream, epoch, place) in places {
             if self.streams.get(&stream).is_some_and(|progress| progress.epoch() == epoch) {
@@ -98,15 +103,22 @@ impl Appender {
         losses.end(&self.metrics, &mut self.work.all_told);
     }
 
-    /// Redis has lost its identity: all streams are looked at, and what is lost went with it.
-    pub(super) fn emptied(&mut self) {
-        if std::mem::take(&mut self.work.nameless) {
+    /// A primary has lost its identity: all streams are looked at, and what is lost went with it.
+    pub(super) fn emptied(&mut self, shard: Shard) {
+        if std::mem::take(&mut self.primaries.of(shard).nameless) {
             return;
         }
-        report::identity_lost();
-        self.work.empty(self.streams.keys().cloned().collect());
-        self.distrust(None);
+        self.identity_lost(shard);
+        self.distrust(shard, None);
         self.audit();
+    }
+
+    fn identity_lost(&mut self, shard: Shard) {
+        report::identity_lost(&self.redis.shard_name(shard));
+        // Of a cluster, others have not lost anything.
+        if self.primaries.is_one() {
+            self.work.empty(self.streams.keys().cloned().collect());
+        }
     }
 
     // ---- somebody holds a stream, or lets it go ----

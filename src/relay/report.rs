@@ -70,17 +70,19 @@ impl Losses {
 }
 
 /// The key that says whose Redis this is was gone.
-pub(super) fn identity_lost() {
+pub(super) fn identity_lost(server: &str) {
     warn!(
-        "Redis lost its identity key, as after FLUSHALL; it was made again and all streams are looked at"
+        server,
+        "Redis lost its identity key, as after FLUSHALL; it was made again and all its streams are looked at"
     );
 }
 
 /// Redis is the one it was, at an earlier time.
-pub(super) fn gone_back() {
+pub(super) fn gone_back(server: &str) {
     warn!(
+        server,
         "Redis went back to an older state, as after a failover or a restart from a snapshot; consumer \
-         groups of all streams are put back"
+         groups of all its streams are put back"
     );
 }
 

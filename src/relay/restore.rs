@@ -16,54 +16,64 @@ use crate::error::{Kind, Result};
 use crate::failpoint::failpoint;
 use crate::group::Group;
 use crate::position::Position;
-use crate::stream::{Appended, Canary, Claim, Place, Restored};
+use crate::stream::{Appended, Canary, Claim, Place, Restored, Shard};
 use crate::telemetry::Loss;
 
 impl Appender {
     // ---- Redis is not the one that it was ----
 
-    pub(super) fn ask_what_is_lost(&mut self, known: Option<Canary>) {
-        if std::mem::replace(&mut self.work.asking, true) {
+    pub(super) fn ask_what_is_lost(&mut self, shard: Shard, known: Option<Canary>) {
+        if std::mem::replace(&mut self.primaries.of(shard).asking, true) {
             return;
         }
         let (redis, owner) = (self.redis.clone(), self.owner.clone());
         self.work.tasks.spawn(async move {
             let asked = async {
-                match redis.claim(&owner).await? {
+                match redis.claim(shard, &owner).await? {
                     Claim::Fresh => Ok(None),
-                    Claim::Ours => redis.renew_canary().await.map(Some),
+                    Claim::Ours => redis.renew_canary(shard).await.map(Some),
                 }
             };
             Ok(match asked.await {
                 // No memory for a new life: the next round asks again.
-                Err(busy) if busy.kind() == Kind::Busy => Report::NotLost,
-                canary => Report::Lost { known, canary: canary? },
+                Err(busy) if busy.kind() == Kind::Busy => Report::NotLost(shard),
+                canary => Report::Lost { shard, known, canary: canary? },
             })
         });
     }
 
-    /// Redis has lost its identity, or, if it has a new canary, gone back to an older state.
-    pub(super) fn lost(&mut self, known: Option<Canary>, canary: Option<Canary>) {
-        self.work.asking = false;
-        if known != self.canary {
+    /// A primary has lost its identity, or, if it has a new canary, gone back to an older state.
+    pub(super) fn lost(&mut self, shard: Shard, known: Option<Canary>, canary: Option<Canary>) {
+        self.primaries.of(shard).asking = false;
+        if known.as_ref() != self.primaries.canary(shard) {
             return;
         }
         match canary {
-            None => self.emptied(),
+            None => self.emptied(shard),
             Some(canary) => {
-                report::gone_back();
-                self.distrust(Some(canary));
-                self.look(self.streams.keys().cloned().collect());
+                report::gone_back(&self.redis.shard_name(shard));
+                self.distrust(shard, Some(canary));
+                self.look(self.streams_of(shard));
             }
         }
     }
 
-    /// Nothing that Redis says of groups is believed until they have been put back.
-    pub(super) fn distrust(&mut self, canary: Option<Canary>) {
-        self.canary = canary;
+    /// The streams that a primary has.
+    pub(super) fn streams_of(&self, shard: Shard) -> Vec<Arc<str>> {
+        let is_there = |stream: &&Arc<str>| self.redis.shard(stream) == shard;
+        self.streams.keys().filter(is_there).cloned().collect()
+    }
+
+    /// Nothing that a primary says of groups is believed until they have been put back.
+    pub(super) fn distrust(&mut self, shard: Shard, canary: Option<Canary>) {
+        self.primaries.of(shard).canary = canary;
         self.rota.forget();
         self.work.groups_told = false;
-        self.streams.values_mut().for_each(Progress::lose_groups);
+        for (_, progress) in
+            self.streams.iter_mut().filter(|(stream, _)| self.redis.shard(stream) == shard)
+        {
+            progress.lose_groups();
+        }
     }
 
     // ---- putting groups back ----

@@ -24,7 +24,7 @@ use crate::outbox::{
 };
 use crate::position::Position;
 use crate::stream::{
-    self, Append, Appended, Canary, Claim, Life, Limits, Owner, Place, Restored, Server,
+    self, Append, Appended, Canary, Claim, Life, Limits, Owner, Place, Restored, Server, Shard,
     StreamEntry, View,
 };
 use crate::telemetry::Metrics;
@@ -145,13 +145,17 @@ pub(super) trait RedisServer: Debug + Send + Sync {
 #[async_trait]
 pub(super) trait Redis: Debug + Send + Sync {
     fn key(&self, stream: &str) -> String;
+    fn shards(&self) -> Vec<Shard>;
+    fn shard(&self, stream: &str) -> Shard;
+    fn shard_name(&self, shard: Shard) -> String;
     async fn ping(&self) -> Result<()>;
     async fn refuse_unfit(&self) -> Result<()>;
     async fn make_all_durable(&self) -> Result<()>;
-    async fn life(&self) -> Result<Life>;
-    async fn claim(&self, owner: &Owner) -> Result<Claim>;
-    async fn canary(&self, owner: &Owner, by: u64) -> Result<Option<Canary>>;
-    async fn renew_canary(&self) -> Result<Canary>;
+    async fn life(&self) -> Result<Vec<Life>>;
+    async fn claim(&self, shard: Shard, owner: &Owner) -> Result<Claim>;
+    async fn canary(&self, shard: Shard, owner: &Owner, by: u64) -> Result<Option<Canary>>;
+    async fn canaries(&self, owner: &Owner) -> Result<Vec<Canary>>;
+    async fn renew_canary(&self, shard: Shard) -> Result<Canary>;
     async fn positions(&self, streams: &[Arc<str>]) -> Result<Vec<Place>>;
     async fn range(
         &self,
@@ -378,6 +382,18 @@ impl Redis for stream::Redis {
         self.key(stream)
     }
 
+    fn shards(&self) -> Vec<Shard> {
+        self.shards()
+    }
+
+    fn shard(&self, stream: &str) -> Shard {
+        self.shard(stream)
+    }
+
+    fn shard_name(&self, shard: Shard) -> String {
+        self.shard_name(shard).to_owned()
+    }
+
     async fn ping(&self) -> Result<()> {
         self.ping().await
     }
@@ -390,20 +406,24 @@ impl Redis for stream::Redis {
         self.make_all_durable().await
     }
 
-    async fn life(&self) -> Result<Life> {
+    async fn life(&self) -> Result<Vec<Life>> {
         self.life().await
     }
 
-    async fn claim(&self, owner: &Owner) -> Result<Claim> {
-        self.claim(owner).await
+    async fn claim(&self, shard: Shard, owner: &Owner) -> Result<Claim> {
+        self.claim(shard, owner).await
     }
 
-    async fn canary(&self, owner: &Owner, by: u64) -> Result<Option<Canary>> {
-        self.canary(owner, by).await
+    async fn canary(&self, shard: Shard, owner: &Owner, by: u64) -> Result<Option<Canary>> {
+        self.canary(shard, owner, by).await
     }
 
-    async fn renew_canary(&self) -> Result<Canary> {
-        self.renew_canary().await
+    async fn canaries(&self, owner: &Owner) -> Result<Vec<Canary>> {
+        self.canaries(owner).await
+    }
+
+    async fn renew_canary(&self, shard: Shard) -> Result<Canary> {
+        self.renew_canary(shard).await
     }
 
     async fn positions(&self, streams: &[Arc<str>]) -> Result<Vec<Place>> {

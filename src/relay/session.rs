@@ -16,6 +16,7 @@ use super::appender::Appender;
 use super::clock::DatabaseClock;
 use super::health::{Health, Role};
 use super::plan::Heads;
+use super::primary::{Primaries, Primary};
 use super::progress::Progress;
 use super::reader::Reader;
 use super::rota::Rota;
@@ -25,7 +26,7 @@ use super::work::Work;
 use super::{Settings, Stop, ahead, keeper, report};
 use crate::error::{Kind, Result};
 use crate::outbox::{Cursor, Head, Identity, Term};
-use crate::stream::{Canary, Claim, Owner, Place};
+use crate::stream::{Canary, Claim, Owner, Place, Shard};
 use crate::telemetry::Metrics;
 
 /// Batches that wait between two stages: enough to keep both busy, few enough to bound memory.
@@ -42,9 +43,12 @@ pub(super) struct Ready {
     lease: Box<dyn Lease>,
     redis: Arc<dyn Redis>,
     owner: Owner,
-    /// What came of claiming Redis; None if it had no memory for an identity: an audit makes it later.
-    claim: Option<Claim>,
+    claims: Claims,
 }
+
+/// What came of claiming each primary of Redis; None if it had no memory for an identity: an audit makes it
+/// later.
+type Claims = BTreeMap<Shard, Option<Claim>>;
 
 /// Reaches both servers and makes sure that they are the right ones.
 pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str) -> Result<Ready> {
@@ -52,7 +56,7 @@ pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str
     let redis = servers.redis.connect().await?;
     redis.refuse_unfit().await?;
     let owner = owner(&identity);
-    let claim = claim(&*redis, &owner).await?;
+    let claims = claim(&*redis, &owner).await?;
     match redis.make_all_durable().await {
         // It has no memory now; what is waited for is waited for again.
         Err(busy) if busy.kind() == Kind::Busy => {}
@@ -63,7 +67,7 @@ pub(super) async fn connect(servers: &Servers, settings: &Settings, holder: &str
         servers.postgres.name(),
         servers.redis.name()
     );
-    Ok(Ready { lease, redis, owner, claim })
+    Ok(Ready { lease, redis, owner, claims })
 }
 
 /// Whose the Redis must be.
@@ -75,12 +79,17 @@ pub(super) fn owner(identity: &Identity) -> Owner {
     }
 }
 
-/// Makes sure that this Redis is ours; None if it has no identity, and no memory for one.
-async fn claim(redis: &dyn Redis, owner: &Owner) -> Result<Option<Claim>> {
-    match redis.claim(owner).await {
-        Err(busy) if busy.kind() == Kind::Busy => Ok(None),
-        claim => claim.map(Some),
+/// Makes sure that this Redis is ours.
+async fn claim(redis: &dyn Redis, owner: &Owner) -> Result<Claims> {
+    let mut claims = Claims::new();
+    for shard in redis.shards() {
+        let claim = match redis.claim(shard, owner).await {
+            Err(busy) if busy.kind() == Kind::Busy => None,
+            claim => Some(claim?),
+        };
+        claims.insert(shard, claim);
     }
+    Ok(claims)
 }
 
 /// Waits for the lease, carries entries until it is stopped, and gives the lease up.
@@ -110,7 +119,7 @@ async fn wait_for_lease(ready: &mut Ready, health: &Health, stop: &Stop) -> Resu
         if let Some(term) = ready.lease.take().await? {
             if waited {
                 // What was true when it connected may be hours old.
-                ready.claim = claim(&*ready.redis, &ready.owner).await?;
+                ready.claims = claim(&*ready.redis, &ready.owner).await?;
             }
             return Ok(Some(term));
         }
@@ -186,25 +195,31 @@ async fn carry(
         retention: settings.retention,
         checkpoint_every: settings.checkpoint,
         checkpoints: Some(postgres.checkpoints(term).await?),
-        canary: start.canary,
+        primaries: Primaries::new(start.canaries.into_iter().map(|(shard, canary)| {
+            let nameless = ready.claims.get(&shard).is_some_and(Option::is_none);
+            (shard, Primary { canary, nameless, asking: false })
+        })),
         rota: Rota::default(),
         sealed: sealed_out,
         notes: notes_in,
         streams: start.streams,
-        life: ready.redis.life().await?,
+        lives: ready.redis.life().await?,
         paused: start.paused,
         holds: holds_out,
         clock,
         health: health.clone(),
         metrics: metrics.clone(),
-        work: Work { nameless: ready.claim.is_none(), ..Work::default() },
+        work: Work::default(),
     };
     let house = postgres.house(settings.retention).await?;
 
+    let is_fresh = |claim: &Option<Claim>| *claim != Some(Claim::Ours);
+    let fresh = ready.claims.iter().filter(|(_, claim)| is_fresh(claim));
+    let fresh: Vec<Shard> = fresh.map(|(shard, _)| *shard).collect();
     let stages: [BoxFuture<'_, Result<()>>; 3] = [
         Box::pin(reader.run(stop.clone())),
         Box::pin(sealer.run()),
-        Box::pin(appender.run(start.places, ready.claim != Some(Claim::Ours))),
+        Box::pin(appender.run(start.places, &fresh)),
     ];
     tokio::select! {
         biased;
@@ -247,7 +262,7 @@ struct Start {
     streams: BTreeMap<Arc<str>, Progress>,
     places: Vec<(Arc<str>, Place)>,
     paused: BTreeSet<Arc<str>>,
-    canary: Option<Canary>,
+    canaries: BTreeMap<Shard, Option<Canary>>,
 }
 
 impl Start {
@@ -274,7 +289,7 @@ impl Start {
                 (head.sealed, head.dispatched) = (at, at.n);
             }
         }
-        let canary = canary(ready, &heads).await?;
+        let (canaries, known) = canaries(ready, &heads).await?;
         info!(
             streams = heads.len(),
             behind = waiting,
@@ -298,7 +313,7 @@ impl Start {
                     if head.canary.is_some() {
                         progress.set_checkpointed();
                     }
-                    if head.groups_lost || !is_of(head.canary.as_ref(), canary.as_ref()) {
+                    if head.groups_lost || !is_of(head.canary.as_ref(), &known) {
                         progress.lose_groups();
                     }
                     if head.paused {
@@ -309,38 +324,63 @@ impl Start {
                 .collect(),
             places: names.into_iter().zip(places).collect(),
             paused,
-            canary,
+            canaries,
         })
     }
 }
 
-/// How far this life of Redis has got. A new one if it has gone back behind a checkpoint, or is not the
-/// life that the latest checkpoint is of, so that its counter cannot catch up unseen, with what it counts
-/// now or had counted before; None if it has no memory for that.
-async fn canary(ready: &Ready, heads: &[Head]) -> Result<Option<Canary>> {
-    let canary = ready.redis.canary(&ready.owner, 0).await?;
+/// How far the life of each primary has got, and all canaries there are now: in a cluster, the checkpoint of
+/// a stream may be of the primary that had it before its slot moved.
+async fn canaries(
+    ready: &Ready,
+    heads: &[Head],
+) -> Result<(BTreeMap<Shard, Option<Canary>>, Vec<Canary>)> {
+    let mut known = ready.redis.canaries(&ready.owner).await?;
+    let mut canaries = BTreeMap::new();
+    for shard in ready.redis.shards() {
+        let old = ready.redis.canary(shard, &ready.owner, 0).await?;
+        let new = canary(ready, shard, old.clone(), heads, &known).await?;
+        if new != old {
+            known.retain(|canary| old.as_ref().is_none_or(|old| old.nonce != canary.nonce));
+            known.extend(new.clone());
+        }
+        canaries.insert(shard, new);
+    }
+    Ok((canaries, known))
+}
+
+/// How far this life of a primary has got. A new one if it has gone back behind a checkpoint, or is not the
+/// life that the latest checkpoint of its streams is of, so that its counter cannot catch up unseen, with
+/// what it counts now or had counted before; None if it has no memory for that.
+async fn canary(
+    ready: &Ready,
+    shard: Shard,
+    canary: Option<Canary>,
+    heads: &[Head],
+    known: &[Canary],
+) -> Result<Option<Canary>> {
     let is_same = |head: &&Head| {
         canary.as_ref().zip(head.canary.as_ref()).is_some_and(|(is, was)| is.nonce == was.0)
     };
-    let gone_back =
-        heads.iter().filter(is_same).any(|head| !is_of(head.canary.as_ref(), canary.as_ref()));
+    let gone_back = heads.iter().filter(is_same).any(|head| !is_of(head.canary.as_ref(), known));
     let kept = heads.iter().filter(|head| head.canary.is_some());
-    let latest = kept.max_by_key(|head| head.checkpointed_us);
-    let goes_on = latest.is_none_or(|head| is_of(head.canary.as_ref(), canary.as_ref()));
+    let its = kept.filter(|head| ready.redis.shard(&head.stream) == shard);
+    let latest = its.max_by_key(|head| head.checkpointed_us);
+    let goes_on = latest.is_none_or(|head| is_of(head.canary.as_ref(), known));
     if canary.is_some() && !gone_back && goes_on {
         return Ok(canary);
     }
     if gone_back {
-        report::gone_back();
+        report::gone_back(&ready.redis.shard_name(shard));
     }
-    match ready.redis.renew_canary().await {
+    match ready.redis.renew_canary(shard).await {
         Err(busy) if busy.kind() == Kind::Busy => Ok(None),
         canary => canary.map(Some),
     }
 }
 
-/// Whether a checkpoint was taken of this life of Redis, no later than it is now.
-fn is_of(checkpoint: Option<&(String, u64)>, canary: Option<&Canary>) -> bool {
+/// Whether a checkpoint was taken of a life of Redis that goes on, no later than it is now.
+fn is_of(checkpoint: Option<&(String, u64)>, known: &[Canary]) -> bool {
     let Some((nonce, count)) = checkpoint else { return true };
-    canary.is_some_and(|canary| canary.nonce == *nonce && canary.count >= *count)
+    known.iter().any(|canary| canary.nonce == *nonce && canary.count >= *count)
 }

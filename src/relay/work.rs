@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::group::Group;
 use crate::position::Position;
 use crate::retry::Waits;
-use crate::stream::{Append, Appended, Canary, Life, Place, Restored};
+use crate::stream::{Append, Appended, Canary, Life, Place, Restored, Shard};
 
 /// One request in flight: which stream, in which epoch, up to where.
 #[derive(Debug)]
@@ -48,18 +48,18 @@ pub(super) enum Report {
     Restored { stream: Arc<str>, epoch: u64, answer: Restored, groups: Vec<Group> },
     /// Groups of a stream got back what they had not acknowledged; `end` if the log has no more.
     Pended { stream: Arc<str>, epoch: u64, end: bool, answer: Appended },
-    /// Groups were looked at, while the canary was known to be this.
-    Checkpointed { checkpoints: Box<dyn Checkpoints>, round: Round, known: Option<Canary> },
-    /// Redis is another one than the one with this canary: without an identity, or with a new canary.
-    Lost { known: Option<Canary>, canary: Option<Canary> },
+    /// Groups were looked at, primary by primary, while the canary of each was known to be this.
+    Checkpointed { checkpoints: Box<dyn Checkpoints>, rounds: Vec<(Shard, Option<Canary>, Round)> },
+    /// A primary is another one than the one with this canary: without an identity, or with a new canary.
+    Lost { shard: Shard, known: Option<Canary>, canary: Option<Canary> },
     /// It could not be found out what was lost; the next round asks again.
-    NotLost,
+    NotLost(Shard),
     /// Where streams are that were not where they should be.
-    Looked { fresh: bool, places: Vec<(Arc<str>, u64, Place)> },
+    Looked { fresh: Vec<Shard>, places: Vec<(Arc<str>, u64, Place)> },
     /// An audit of all streams.
     Audited(Audit),
-    /// The life of the server.
-    Pulse(Life),
+    /// The lives of all primaries.
+    Pulse(Vec<Life>),
     /// Redis had no memory or no time for an audit or a pulse; the next one asks again.
     Busy { audit: bool },
 }
@@ -95,8 +95,6 @@ pub(super) struct Work {
     pub(super) emptied: Option<(Instant, BTreeSet<Arc<str>>)>,
     /// That everything was lost has been counted.
     pub(super) all_told: bool,
-    /// Redis had no memory for an identity when this session began: that it has none is not news.
-    pub(super) nameless: bool,
     /// Streams that Redis refused for now, and when to try again.
     pub(super) refused: BTreeMap<Arc<str>, Refused>,
     /// Streams that wait with their groups for the round of checkpoints that is under way.
@@ -105,8 +103,6 @@ pub(super) struct Work {
     pub(super) pending: BTreeMap<Arc<str>, Comeback>,
     /// Streams to look at as soon as the round that is under way has ended.
     pub(super) urgent: BTreeSet<Arc<str>>,
-    /// It is being asked what Redis has lost.
-    pub(super) asking: bool,
     /// That groups were lost has been counted.
     pub(super) groups_told: bool,
 }

@@ -13,14 +13,17 @@ const SENTINEL_PORT: u16 = 26_379;
 /// What the URL says.
 #[derive(Clone)]
 pub(super) enum Address {
-    /// A server.
-    Server(Client),
+    /// A server, or a node of a cluster.
+    Servers(Vec<Client>),
+    /// Nodes of a cluster; one that answers is enough.
+    Cluster(Vec<Client>),
     /// Sentinels that know the primary.
     Sentinels(Sentinels),
 }
 
 impl Address {
-    /// Reads a URL like `redis://user:password@host:6379/0`, or
+    /// Reads a URL like `redis://user:password@host:6379/0`,
+    /// `redis+cluster://user:password@host:6379,host:6379` or
     /// `redis+sentinel://user:password@host:26379,host:26379/primary/0`; `rediss` for TLS.
     ///
     /// # Errors
@@ -32,36 +35,48 @@ impl Address {
         if let Some(rest) = url.strip_prefix("rediss+sentinel://") {
             return Sentinel { scheme: "rediss", rest, tls }.read().map(Self::Sentinels);
         }
+        if let Some(rest) = url.strip_prefix("redis+cluster://") {
+            return nodes("redis", rest, tls).map(Self::Cluster);
+        }
+        if let Some(rest) = url.strip_prefix("rediss+cluster://") {
+            return nodes("rediss", rest, tls).map(Self::Cluster);
+        }
         if url.contains('#') && !url.ends_with("#insecure") {
             return Err("has a #; of a password, write it as %23".to_owned());
         }
         let info = url.into_connection_info().map_err(|_| {
             "is not a Redis URL; write it like redis://user:password@host:6379/0".to_owned()
         })?;
-        client(info, tls).map(Self::Server)
+        client(info, tls).map(|client| Self::Servers(vec![client]))
     }
 
-    fn info(&self) -> &ConnectionInfo {
+    fn info(&self) -> Option<&ConnectionInfo> {
         match self {
-            Self::Server(client) => client.get_connection_info(),
-            Self::Sentinels(sentinels) => &sentinels.server,
+            Self::Servers(clients) | Self::Cluster(clients) => {
+                clients.first().map(Client::get_connection_info)
+            }
+            Self::Sentinels(sentinels) => Some(&sentinels.server),
         }
     }
 
     /// For messages. Never the password.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Server(client) => place(client.get_connection_info()),
+            Self::Servers(clients) | Self::Cluster(clients) => {
+                let places = clients.iter().map(|client| place(client.get_connection_info()));
+                places.collect::<Vec<_>>().join(", ")
+            }
             Self::Sentinels(sentinels) => sentinels.to_string(),
         }
     }
 
     pub(super) fn user(&self) -> &str {
-        self.info().redis_settings().username().unwrap_or("default")
+        let named = self.info().and_then(|info| info.redis_settings().username());
+        named.unwrap_or("default")
     }
 
     pub(super) fn speaks_tls(&self) -> bool {
-        matches!(self.info().addr(), ConnectionAddr::TcpTls { .. })
+        self.info().is_some_and(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
     }
 }
 
@@ -73,6 +88,28 @@ pub(super) fn place(info: &ConnectionInfo) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// The host.
+pub(super) fn host(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// How to connect to another place in the same way.
+pub(super) fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    info.clone().set_addr(address)
 }
 
 /// What opens connections, with the files of `tls` as they are now.
@@ -106,6 +143,35 @@ pub(super) fn client(info: ConnectionInfo, tls: &Tls) -> Result<Client, String> 
     Client::open(info.clone().set_addr(address)).map_err(unusable)
 }
 
+/// Reads a URL of nodes of a cluster, after its scheme.
+fn nodes(scheme: &str, rest: &str, tls: &Tls) -> Result<Vec<Client>, String> {
+    let wrong = || {
+        "is not a URL of a cluster; write it like redis+cluster://user:password@host:6379,host:6379"
+            .to_owned()
+    };
+    if rest.contains('#') {
+        return Err("has a #; of a password, write it as %23".to_owned());
+    }
+    let (credentials, hosts) = split_credentials(rest.strip_suffix('/').unwrap_or(rest));
+    let node = |host: &str| {
+        let url = format!("{scheme}://{credentials}{host}/");
+        let info = url.as_str().into_connection_info().map_err(|_| wrong())?;
+        client(info, tls)
+    };
+    match hosts.contains(['/', '?']) || hosts.split(',').any(str::is_empty) {
+        true => Err(wrong()),
+        false => hosts.split(',').map(node).collect(),
+    }
+}
+
+/// User and password, up to the @, and what comes after it.
+fn split_credentials(authority: &str) -> (String, &str) {
+    match authority.rsplit_once('@') {
+        Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+        None => (String::new(), authority),
+    }
+}
+
 /// A URL of sentinels, after its scheme.
 struct Sentinel<'a> {
     /// Of the servers and of the sentinels alike.
@@ -128,10 +194,7 @@ impl Sentinel<'_> {
         }
         let (rest, options) = self.rest.split_once('?').unwrap_or((self.rest, ""));
         let (authority, path) = rest.split_once('/').ok_or_else(wrong)?;
-        let (credentials, hosts) = match authority.rsplit_once('@') {
-            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
-            None => (String::new(), authority),
-        };
+        let (credentials, hosts) = split_credentials(authority);
         let (primary, database) = path.split_once('/').unwrap_or((path, "0"));
         if primary.is_empty() || hosts.split(',').any(str::is_empty) {
             return Err(wrong());
@@ -187,6 +250,7 @@ mod tests {
             read("redis+sentinel://u:p@a:1,b,[::1]:3/main/2").as_deref(),
             Ok("main (sentinels a:1, b:26379, ::1:3)")
         );
+        assert_eq!(read("redis+cluster://u:p@a:1,b,[::1]:3/").as_deref(), Ok("a:1, b:6379, ::1:3"));
         let url = "redis+sentinel://a/main?sentinel_username=x&sentinel_password=y";
         let Ok(Address::Sentinels(sentinels)) = Address::read(url, &Tls::default()) else {
             panic!("{:?}", read(url));
@@ -205,9 +269,13 @@ mod tests {
             "redis+sentinel://:secret@a:x/main",
             "redis+sentinel://:secret@a/main/x",
             "redis+sentinel://a/main?password=secret",
+            "redis+cluster://:secret@",
+            "redis+cluster://:secret@a,/",
+            "redis+cluster://:secret@a/1",
+            "redis+cluster://:secret@a:x",
         ] {
             let told = read(bad).expect_err(bad);
-            assert!(told.contains("sentinel") && !told.contains("secret"), "{bad}: {told}");
+            assert!(told.contains("redis+") && !told.contains("secret"), "{bad}: {told}");
         }
         let told = read("redis://u:12#secret@h").expect_err("it has a #");
         assert!(told.contains("%23") && !told.contains("secret"), "{told}");

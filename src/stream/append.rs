@@ -5,8 +5,9 @@ use std::sync::Arc;
 use redis::{Cmd, RedisResult, Value};
 
 use super::classify::{Class, classify};
-use super::connect::{REPLICA, Redis, code, in_words};
+use super::connect::{REPLICA, code, in_words};
 use super::name;
+use super::shard::Redis;
 use crate::entry::Entry;
 use crate::error::{Error, Kind, Result, Target};
 use crate::position::Position;

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, Value};
 
-use super::address::Address;
+use super::address::{Address, at, client, host, place};
 use super::classify::{Class, classify};
+use super::cluster::Cluster;
 use super::durability::Durability;
+use super::identity::field;
+use super::script::Scripts;
+use super::shard::{Node, Redis};
 use crate::error::{Error, Kind, Result, Target};
 use crate::secret::Secret;
 use crate::tls::{self, Tls};
@@ -35,69 +37,9 @@ pub struct Server {
     durability: Durability,
 }
 
-/// One connection. Clones share it: what is sent through them is executed in the order of sending.
-/// After any error the owner drops it and connects anew, so that nothing sent before is believed.
-#[derive(Clone)]
-pub struct Redis {
-    connection: MultiplexedConnection,
-    prefix: Arc<str>,
-    pub(super) durability: Durability,
-    pub(super) scripts: Arc<Scripts>,
-}
-
-pub(super) struct Scripts {
-    pub(super) append: Text,
-    pub(super) canary: Text,
-    pub(super) look: Text,
-    pub(super) pend: Text,
-    pub(super) position: Text,
-    pub(super) rebuild: Text,
-    pub(super) expiring: Text,
-    pub(super) restore: Text,
-    pub(super) trim: Text,
-}
-
-pub(super) struct Text {
-    code: &'static str,
-    hash: String,
-}
-
-/// A script with the functions that it uses before it.
-macro_rules! script {
-    ($($file:literal),+) => { Text::new(concat!(include_str!("place.lua"), $(include_str!($file)),+)) };
-}
-
-impl Scripts {
-    fn new() -> Self {
-        Self {
-            append: script!("groups.lua", "append.lua"),
-            canary: script!("canary.lua"),
-            expiring: script!("expiring.lua"),
-            look: script!("groups.lua", "look.lua"),
-            pend: script!("groups.lua", "pend.lua"),
-            position: script!("position.lua"),
-            rebuild: script!("groups.lua", "rebuild.lua"),
-            restore: script!("groups.lua", "restore.lua"),
-            trim: script!("groups.lua", "trim.lua"),
-        }
-    }
-}
-
-impl Text {
-    fn new(code: &'static str) -> Self {
-        Self { code, hash: Script::new(code).get_hash().to_owned() }
-    }
-
-    /// EVALSHA or EVAL, up to where the keys begin.
-    fn begin(&self, by_hash: bool) -> Cmd {
-        let mut command = redis::cmd(if by_hash { "EVALSHA" } else { "EVAL" });
-        command.arg(if by_hash { &self.hash } else { self.code });
-        command
-    }
-}
-
 impl Server {
-    /// Reads a URL like `redis://user:password@host:6379/0`, or that of sentinels, like
+    /// Reads a URL like `redis://user:password@host:6379/0`, or of nodes of a cluster, like
+    /// `redis+cluster://user:password@host:6379,host:6379`, or of sentinels, like
     /// `redis+sentinel://user:password@host:26379,host:26379/primary/0`; `rediss` for TLS. One in a file is
     /// read again at each connection, as the files of `tls`. Keys begin with `prefix`.
     ///
@@ -139,11 +81,13 @@ impl Server {
         self.known.user().to_owned()
     }
 
-    /// What opens connections to where the URL says now.
-    async fn client(&self) -> Result<Client> {
+    /// What opens connections to where the URL says now: to one of several nodes of a cluster.
+    async fn clients(&self) -> Result<Vec<Client>> {
         let found = match self.url.read().and_then(|url| Address::read(&url, &self.tls)) {
-            Ok(Address::Server(client)) => Ok(client),
-            Ok(Address::Sentinels(sentinels)) => sentinels.primary().await,
+            Ok(Address::Servers(clients) | Address::Cluster(clients)) => Ok(clients),
+            Ok(Address::Sentinels(sentinels)) => {
+                sentinels.primary().await.map(|client| vec![client])
+            }
             Err(why) => Err(why),
         };
         found.map_err(|why| {
@@ -152,41 +96,93 @@ impl Server {
         })
     }
 
-    /// Opens a connection.
+    /// Opens connections to all primaries there are.
     ///
     /// # Errors
-    /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
+    /// `Refused` if a server answered and a person must act, `Unavailable` otherwise.
     pub async fn connect(&self) -> Result<Redis> {
+        let mut failed = None;
+        for client in self.clients().await? {
+            match self.connect_to(&client).await {
+                Err(error) if error.kind() == Kind::Unavailable => failed = failed.or(Some(error)),
+                connected => return connected,
+            }
+        }
+        let none = || Target::Redis.error(Kind::Internal, "REDIS_URL names no server");
+        Err(failed.unwrap_or_else(none))
+    }
+
+    async fn connect_to(&self, client: &Client) -> Result<Redis> {
+        let reach = Reach { server: self.clone(), info: client.get_connection_info().clone() };
+        let connection = self.open(client).await?;
+        let info = redis::cmd("INFO").query_async::<String>(&mut connection.clone()).await;
+        let info = match info {
+            // Who asks for what it cannot do finds out.
+            Err(error)
+                if matches!(classify(code(&error)), Class::BackOff | Class::Operator) =>
+            {
+                String::new()
+            }
+            info => info.map_err(in_words)?,
+        };
+        self.refuse_role(&info)?;
+        let (nodes, cluster) = match field(&info, "cluster_enabled").as_str() {
+            "1" => {
+                let (cluster, nodes) = Cluster::join(reach, connection, &self.prefix).await?;
+                (nodes, Some(Arc::new(cluster)))
+            }
+            _ => {
+                let name = place(&reach.info);
+                (vec![Node { name, connection, tag: None, former: Vec::new() }], None)
+            }
+        };
+        let scripts = Arc::new(Scripts::new());
+        let (prefix, durability) = (self.prefix.clone(), self.durability);
+        Ok(Redis { nodes: nodes.into(), cluster, prefix, durability, scripts })
+    }
+
+    /// Refuses a server that is not what the URL says.
+    fn refuse_role(&self, info: &str) -> Result<()> {
+        let name = self.name();
+        match &self.known {
+            Address::Sentinels(_) if field(info, "role") != "master" => {
+                let context =
+                    format!("the server that the sentinels of Redis at {name} name is not the primary yet");
+                Err(Target::Redis.error(Kind::Unavailable, context))
+            }
+            Address::Cluster(_) if field(info, "cluster_enabled") != "1" => {
+                let context = format!(
+                    "Redis at {name} is no Redis Cluster; write redis:// in REDIS_URL, with one server"
+                );
+                Err(Target::Redis.error(Kind::Refused, context))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a connection to one server.
+    async fn open(&self, client: &Client) -> Result<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let client = self.client().await?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let connection = connecting.await.map_err(|error| self.connect_error(error))?;
+        let connection = connecting.await.map_err(|error| self.connect_error(client, error))?;
         // A server that wants a password says so only at the first command.
         let greeting = redis::cmd("PING");
         match greeting.query_async::<Value>(&mut connection.clone()).await {
             // A server that takes no writes refuses even this, and can be read all the same.
             Err(error) if classify(code(&error)) != Class::BackOff => {
-                return Err(self.connect_error(error));
+                Err(self.connect_error(client, error))
             }
-            _ => {}
+            _ => Ok(connection),
         }
-        let scripts = Arc::new(Scripts::new());
-        let (prefix, durability) = (self.prefix.clone(), self.durability);
-        let redis = Redis { connection, prefix, durability, scripts };
-        if matches!(self.known, Address::Sentinels(_)) && !redis.is_primary().await? {
-            let context = format!(
-                "the server that the sentinels of Redis at {} name is not the primary yet",
-                self.name()
-            );
-            return Err(Target::Redis.error(Kind::Unavailable, context));
-        }
-        Ok(redis)
     }
 
-    fn connect_error(&self, error: RedisError) -> Error {
-        let name = self.name();
+    fn connect_error(&self, client: &Client, error: RedisError) -> Error {
+        let name = match &self.known {
+            Address::Sentinels(_) => self.name(),
+            _ => place(client.get_connection_info()),
+        };
         if let Some(why) = tls::explain(&error, Target::Redis) {
             let context = format!("cannot connect to Redis at {name}: {why}");
             return Target::Redis.error_by(Kind::Refused, context, error);
@@ -197,6 +193,12 @@ impl Server {
                  write redis:// in REDIS_URL"
             );
             return Target::Redis.error_by(Kind::Unavailable, context, error);
+        }
+        if error.to_string().contains("SELECT is not allowed in cluster mode") {
+            let context = format!(
+                "Redis at {name} is a Redis Cluster, which has database 0 only; REDIS_URL names another one"
+            );
+            return Target::Redis.error_by(Kind::Refused, context, error);
         }
         let refused = error.kind() == ErrorKind::AuthenticationFailed
             || classify(code(&error)) == Class::Operator;
@@ -219,73 +221,36 @@ impl std::fmt::Debug for Server {
     }
 }
 
-impl std::fmt::Debug for Redis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Redis")
-    }
+/// How to connect to other nodes of the same cluster.
+pub(super) struct Reach {
+    server: Server,
+    info: ConnectionInfo,
 }
 
-impl Redis {
-    /// The key of a stream.
-    pub fn key(&self, stream: &str) -> String {
-        format!("{}{stream}", self.prefix)
+impl Reach {
+    /// Host and port of the node that was reached.
+    pub(super) fn name(&self) -> String {
+        place(&self.info)
     }
 
-    pub(super) fn connection(&self) -> MultiplexedConnection {
-        self.connection.clone()
-    }
-
-    /// Runs a script `count` times in one pipeline, with what `arguments` adds each time, and
-    /// returns each reply; an error reply is an `Err` in its place.
-    ///
-    /// Where the server does not have the script, as after SCRIPT FLUSH or a restart, all calls are
-    /// sent again with its text: a script must tolerate that those of its calls that were executed
-    /// are executed twice.
-    pub(super) async fn run(
-        &self,
-        script: &Text,
-        count: usize,
-        arguments: impl Fn(&mut Cmd, usize),
-    ) -> Result<Vec<RedisResult<Value>>> {
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let mut by_hash = true;
-        loop {
-            let mut pipeline = Pipeline::with_capacity(count);
-            pipeline.ignore_errors();
-            for index in 0..count {
-                let mut command = script.begin(by_hash);
-                arguments(&mut command, index);
-                pipeline.add_command(command);
-            }
-            let replies: Vec<RedisResult<Value>> =
-                pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
-            let missing = |reply: &RedisResult<Value>| {
-                let error = reply.as_ref().err();
-                error.is_some_and(|error| classify(code(error)) == Class::NoScript)
-            };
-            if !by_hash || !replies.iter().any(missing) {
-                return Ok(replies);
-            }
-            by_hash = false;
-        }
-    }
-
-    /// Runs one command.
-    pub(super) async fn command<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        command.query_async(&mut self.connection()).await.map_err(in_words)
-    }
-
-    /// Waits until the server has answered something trivial, be it that it takes no writes now.
+    /// Opens a connection to another node; an empty host is that of the node that was reached. Returns its
+    /// name as well.
     ///
     /// # Errors
-    /// Any error of the connection.
-    pub async fn ping(&self) -> Result<()> {
-        match self.command::<Value>(&redis::cmd("PING")).await {
-            Err(error) if error.kind() != Kind::Busy => Err(error),
-            _ => Ok(()),
-        }
+    /// As [`Server::connect`].
+    pub(super) async fn open(
+        &self,
+        there: &str,
+        port: u16,
+    ) -> Result<(String, MultiplexedConnection)> {
+        let there = if there.is_empty() { host(&self.info) } else { there.to_owned() };
+        let info = at(&self.info, there, port);
+        let client = client(info, &self.server.tls).map_err(|why| {
+            let context = format!("cannot connect to Redis at {}: {why}", self.name());
+            Target::Redis.error(Kind::Unavailable, context)
+        })?;
+        let connection = self.server.open(&client).await?;
+        Ok((place(client.get_connection_info()), connection))
     }
 }
 
@@ -307,6 +272,10 @@ pub(super) fn in_words(error: RedisError) -> Error {
             Target::Redis.error_by(Kind::Busy, "Redis cannot do this now", error)
         }
         (_, "") => Target::Redis.error_by(Kind::Unavailable, "lost the connection to Redis", error),
+        (_, "CLUSTERDOWN") => {
+            let context = "Redis Cluster cannot serve now: a slot has no primary that works";
+            Target::Redis.error_by(Kind::Unavailable, context, error)
+        }
         (_, "READONLY") => Target::Redis.error_by(Kind::Unavailable, REPLICA, error),
         _ => Target::Redis.error_by(Kind::Unavailable, "Redis cannot serve now", error),
     }

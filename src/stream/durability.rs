@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::{RedisResult, Value, cmd};
 
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
+use super::shard::{Redis, Shard};
 use crate::error::{Error, Kind, Result, Target};
 
 /// Waited at a time; less than an answer is waited for.
@@ -25,12 +27,21 @@ pub enum Durability {
 }
 
 impl Redis {
-    /// Waits until all that this connection has written is as durable as it must be.
+    /// Waits until all that these connections have written is as durable as it must be.
     ///
     /// # Errors
     /// `Unavailable` if it is not within five seconds, `Refused` if Redis cannot do this; any error of the
     /// connection.
     pub(super) async fn make_durable(&self) -> Result<()> {
+        match self.durability {
+            Durability::Memory => Ok(()),
+            _ => try_join_all(self.shards().into_iter().map(|shard| self.make_durable_on(shard)))
+                .await
+                .map(drop),
+        }
+    }
+
+    async fn make_durable_on(&self, shard: Shard) -> Result<()> {
         let milliseconds = PATIENCE.as_millis() as u64;
         let (command, wanted, of) = match self.durability {
             Durability::Memory => return Ok(()),
@@ -41,7 +52,9 @@ impl Redis {
                 (cmd("WAITAOF").arg(1).arg(0).arg(milliseconds).to_owned(), 1, "append-only files")
             }
         };
-        let reply: RedisResult<Value> = command.query_async(&mut self.connection()).await;
+        let replies = self.send_to(shard, vec![command]).await?;
+        let none = || Target::Redis.error(Kind::Internal, "Redis left WAIT unanswered");
+        let reply: RedisResult<Value> = replies.into_iter().next().ok_or_else(none)?;
         let reached = reply.map_err(unable)?;
         // WAITAOF counts this server's file, and then those of replicas.
         let reached: Vec<u32> = match redis::from_redis_value(reply_as_list(reached)) {
@@ -77,11 +90,13 @@ impl Redis {
             return Ok(());
         }
         // A Redis without memory moves an expiry on, and takes no new key.
-        let key = self.key("outbox:durable");
-        let expire = cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).to_owned();
-        if self.command::<u64>(&expire).await? == 0 {
-            self.command::<Value>(cmd("HSET").arg(&key).arg("at").arg(1)).await?;
-            self.command::<u64>(&expire).await?;
+        for shard in self.shards() {
+            let key = self.own_key("outbox:durable", shard);
+            let expire = cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).to_owned();
+            if self.command::<u64>(&expire).await? == 0 {
+                self.command::<Value>(cmd("HSET").arg(&key).arg("at").arg(1)).await?;
+                self.command::<u64>(&expire).await?;
+            }
         }
         self.make_durable().await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::append::{Appended, read};
-use super::connect::Redis;
+use super::shard::Redis;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 

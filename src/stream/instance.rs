@@ -2,13 +2,15 @@
 
 use redis::cmd;
 
-use super::connect::Redis;
+use super::shard::{Redis, Shard};
 use super::identity::field;
 use crate::error::Result;
 
 /// A Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
+    /// Host and port.
+    pub name: String,
     /// Its version; of Valkey, the version of Redis that it can stand for.
     pub version: String,
     /// It takes writes: it follows no other server.
@@ -32,35 +34,40 @@ pub struct Instance {
 }
 
 impl Redis {
-    /// What the server says of itself.
+    /// What each primary says of itself.
     ///
     /// # Errors
-    /// Any error of the connection or of INFO.
-    pub async fn instance(&self) -> Result<Instance> {
-        let info = self.info().await?;
+    /// Any error of a connection or of INFO.
+    pub async fn instances(&self) -> Result<Vec<Instance>> {
+        let mut instances = Vec::new();
+        for shard in self.shards() {
+            instances.push(self.instance(shard).await?);
+        }
+        Ok(instances)
+    }
+
+    async fn instance(&self, shard: Shard) -> Result<Instance> {
+        let info = self.info(shard).await?;
         let number = |name: &str| field(&info, name).parse().unwrap_or_default();
         Ok(Instance {
+            name: self.shard_name(shard).to_owned(),
             version: field(&info, "redis_version"),
             primary: field(&info, "role") == "master",
             policy: field(&info, "maxmemory_policy"),
             limit: number("maxmemory"),
             used: number("used_memory"),
             appends: field(&info, "aof_enabled") == "1",
-            saves: self.setting("save").await.map(|save| !save.is_empty()),
-            appendfsync: self.setting("appendfsync").await,
+            saves: self.setting(shard, "save").await.map(|save| !save.is_empty()),
+            appendfsync: self.setting(shard, "appendfsync").await,
             saved: field(&info, "rdb_last_bgsave_status") != "err",
             appended: field(&info, "aof_last_write_status") != "err",
         })
     }
 
-    /// Whether the server takes writes: it follows no other server.
-    pub(super) async fn is_primary(&self) -> Result<bool> {
-        Ok(field(&self.info().await?, "role") == "master")
-    }
-
     /// A setting of the server. A user need not have the right to ask, and many services forbid it.
-    async fn setting(&self, name: &str) -> Option<String> {
-        let found: Vec<String> = self.command(cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
+    async fn setting(&self, shard: Shard, name: &str) -> Option<String> {
+        let asked = cmd("CONFIG").arg("GET").arg(name).to_owned();
+        let found: Vec<String> = self.command_on(shard, &asked).await.ok()?;
         found.into_iter().nth(1)
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Pipeline, Value, cmd};
+use redis::{Cmd, Value, cmd};
 
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
+use super::shard::{Redis, Shard};
 use crate::error::Result;
 use crate::position::Position;
 
@@ -18,7 +19,14 @@ const COUNT: usize = 1_000;
 /// Streams that no row names which are looked into; more are left out.
 const LOOKED_INTO: usize = 1_000;
 /// Keys of the relay's own, below the prefix.
-const OWN: [&str; 4] = ["outbox:identity", "outbox:durable", "outbox:rebuild:", "outbox:doctor:"];
+const OWN: [&str; 6] = [
+    "outbox:identity",
+    "outbox:identity:",
+    "outbox:durable",
+    "outbox:durable:",
+    "outbox:rebuild:",
+    "outbox:doctor:",
+];
 
 /// What a key holds and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +107,11 @@ impl Redis {
     async fn states(&self, keys: &[String]) -> Result<Vec<KeyState>> {
         let mut states = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
-            let mut pipeline = Pipeline::with_capacity(2 * chunk.len());
-            for key in chunk {
-                pipeline.cmd("TYPE").arg(key).cmd("TTL").arg(key);
-            }
+            let asked = |verb, key: &String| -> Cmd { cmd(verb).arg(key).to_owned() };
+            let commands = chunk.iter().flat_map(|key| [asked("TYPE", key), asked("TTL", key)]);
+            let replies = self.send(commands.collect()).await?;
             let replies: Vec<Value> =
-                pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
+                replies.into_iter().collect::<redis::RedisResult<_>>().map_err(in_words)?;
             for pair in replies.chunks_exact(2) {
                 let odd = |error| in_words(redis::RedisError::from(error));
                 let kind: String = redis::from_redis_value_ref(&pair[0]).map_err(odd)?;
@@ -123,22 +130,39 @@ impl Redis {
         kind: Option<&str>,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Scanned> {
+        let (mut found, shards) = (Scanned { whole: true, ..Scanned::default() }, self.shards());
+        for shard in &shards {
+            let part = self.scan_one(*shard, MOST / shards.len(), start, kind, &wanted).await?;
+            found.keys.extend(part.keys);
+            found.whole &= part.whole;
+        }
+        // SCAN may give a key twice.
+        found.keys.sort();
+        found.keys.dedup();
+        Ok(found)
+    }
+
+    async fn scan_one(
+        &self,
+        shard: Shard,
+        most: usize,
+        start: &str,
+        kind: Option<&str>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Scanned> {
         let (mut cursor, mut seen, mut found) = (String::from("0"), 0, Scanned::default());
-        while !found.whole && seen < MOST {
+        while !found.whole && seen < most {
             let mut command = cmd("SCAN");
             command.arg(&cursor).arg("MATCH").arg(pattern(start)).arg("COUNT").arg(COUNT);
             if let Some(kind) = kind {
                 command.arg("TYPE").arg(kind);
             }
-            let (next, keys): (String, Vec<Vec<u8>>) = self.command(&command).await?;
+            let (next, keys): (String, Vec<Vec<u8>>) = self.command_on(shard, &command).await?;
             let keys = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
             found.keys.extend(keys.filter(|key| wanted(key)));
             found.whole = next == "0";
             (cursor, seen) = (next, seen + COUNT);
         }
-        // SCAN may give a key twice.
-        found.keys.sort();
-        found.keys.dedup();
         Ok(found)
     }
 }

@@ -6,6 +6,9 @@
 //! |---|---|
 //! | `address`, `sentinel` | what a URL says; who of several servers is the primary |
 //! | `connect` | connections: settings, checks, errors in words |
+//! | `shard` | a Redis as one: each command goes to the primary that has its key |
+//! | `cluster`, `topology`, `slot` | a Redis Cluster: its primaries, who has which slot, the slot of a key |
+//! | `script` | the texts of scripts, and how they are run |
 //! | `classify` | what an error reply means, by its code |
 //! | `append` | the next entries of a stream, if it is where we think it is |
 //! | `positions` | where streams are |
@@ -21,6 +24,7 @@
 mod address;
 mod append;
 mod classify;
+mod cluster;
 mod connect;
 mod durability;
 mod expiring;
@@ -33,12 +37,16 @@ mod rebuild;
 mod restore;
 mod rights;
 mod scan;
+mod script;
 mod sentinel;
+mod shard;
+mod slot;
+mod topology;
 mod view;
 
 pub use append::{Append, Appended, Full, Limits};
 pub use classify::{Class, classify};
-pub use connect::{Redis, Server};
+pub use connect::Server;
 pub use durability::Durability;
 pub use identity::{Canary, Claim, Claimed, Life, Owner};
 pub use instance::Instance;
@@ -46,6 +54,7 @@ pub use keys::{KeyState, Scanned, quoted};
 pub use positions::Place;
 pub use rebuild::{OldEnd, Replaced};
 pub use restore::Restored;
-pub use rights::{Denied, rights};
+pub use rights::{Denied, rights, rights_in_cluster};
 pub use scan::StreamEntry;
+pub use shard::{Redis, Shard};
 pub use view::View;

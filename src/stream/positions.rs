@@ -5,7 +5,8 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::append::{SAID, odd_position};
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
+use super::shard::Redis;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 use crate::text::line;

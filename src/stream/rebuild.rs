@@ -3,9 +3,11 @@
 use redis::{Value, cmd};
 
 use super::append::{Append, Appended, Limits};
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
 use super::positions::Place;
 use super::restore::Restored;
+use super::shard::Redis;
+use super::slot::slot;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 
@@ -106,25 +108,11 @@ impl Redis {
     /// Key of the copy: in the slot of the stream, for a script may not cross slots in a cluster.
     fn copy_key(&self, stream: &str) -> String {
         let key = self.key(stream);
-        match has_tag(&key) {
-            true => self.key(&format!("outbox:rebuild:{stream}")),
-            false => self.key(&format!("outbox:rebuild:{{{key}}}")),
-        }
-    }
-}
-
-/// Whether a part of the key in braces decides its slot.
-fn has_tag(key: &str) -> bool {
-    key.split_once('{').and_then(|(_, rest)| rest.find('}')).is_some_and(|length| length > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_tag;
-
-    #[test]
-    fn a_tag_is_the_first_part_in_braces_and_not_empty() {
-        assert!(has_tag("orders:{0}") && has_tag("{a}b{"));
-        assert!(!has_tag("orders") && !has_tag("a{}b") && !has_tag("a}b{c"));
+        let plain = self.key(&format!("outbox:rebuild:{stream}"));
+        let whole = self.key(&format!("outbox:rebuild:{{{key}}}"));
+        // For a key with braces in it that are no tag.
+        let numbered = (0..u32::MAX).map(|tag| self.key(&format!("outbox:rebuild:{{{tag}}}:{stream}")));
+        let mut keys = [plain.clone(), whole].into_iter().chain(numbered);
+        keys.find(|copy| slot(copy) == slot(&key)).unwrap_or(plain)
     }
 }

@@ -3,8 +3,9 @@
 use redis::{Value, from_redis_value};
 
 use super::append::{Appended, SAID, refused};
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
 use super::name;
+use super::shard::Redis;
 use crate::error::{Error, Kind, Result, Target};
 use crate::group::Group;
 use crate::position::Position;

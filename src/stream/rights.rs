@@ -1,10 +1,11 @@
 //! What the relay's user may not do, found by trying, with nothing left behind.
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::Cmd;
 
 use super::connect::Server;
-use super::connect::{Redis, code, in_words};
+use super::connect::code;
 use super::durability::Durability;
+use super::shard::{Redis, Shard};
 use crate::error::{Kind, Result, Target};
 
 /// What a user may not do.
@@ -56,14 +57,23 @@ const MAKING: &[(&str, &str)] = &[
     ("unlink", "UNLINK KEY"),
 ];
 
+/// What a node of a cluster is asked besides.
+const IN_CLUSTER: &[(&str, &str)] = &[("cluster|slots", "CLUSTER SLOTS"), ("asking", "ASKING")];
+
 /// The rights of a user that may do what the program needs and nothing else, as ACL SETUSER takes them: the
 /// keys that begin with `prefix`, and these commands. A URL with a database other than 0 needs `+select`
-/// besides.
+/// besides, and a cluster what [`rights_in_cluster`] says.
 pub fn rights(prefix: &str) -> String {
     let mut commands: Vec<&str> = HARMLESS.iter().chain(MAKING).map(|(name, _)| *name).collect();
     let mut seen = std::collections::HashSet::new();
     commands.retain(|name| seen.insert(*name));
     format!("~{prefix}* resetchannels -@all +{}", commands.join(" +"))
+}
+
+/// What such a user needs besides on each node of a cluster.
+pub fn rights_in_cluster() -> String {
+    let names: Vec<String> = IN_CLUSTER.iter().map(|(name, _)| format!("+{name}")).collect();
+    names.join(" ")
 }
 
 impl Server {
@@ -99,11 +109,17 @@ impl Redis {
     /// Any error of the connection.
     pub async fn denied(&self) -> Result<Denied> {
         let mut denied = Denied::default();
-        self.probe(HARMLESS, &mut denied).await?;
-        match self.durability {
-            Durability::Memory => {}
-            Durability::Replicas(_) => self.probe(&[("wait", "WAIT 0 1")], &mut denied).await?,
-            Durability::Disk => self.probe(&[("waitaof", "WAITAOF 0 0 1")], &mut denied).await?,
+        let waits: &[_] = match self.durability {
+            Durability::Memory => &[],
+            Durability::Replicas(_) => &[("wait", "WAIT 0 1")],
+            Durability::Disk => &[("waitaof", "WAITAOF 0 0 1")],
+        };
+        let of_cluster = if self.cluster.is_some() { IN_CLUSTER } else { &[] };
+        // Each server has users of its own.
+        for shard in self.shards() {
+            for probes in [HARMLESS, of_cluster, waits] {
+                self.probe(shard, probes, &mut denied).await?;
+            }
         }
         Ok(denied)
     }
@@ -114,25 +130,30 @@ impl Redis {
     /// Any error of the connection.
     pub async fn denied_making(&self, denied: &mut Denied) -> Result<()> {
         // What could not be removed is not made.
-        match denied.commands.contains(&"unlink") || denied.keys {
-            true => Ok(()),
-            false => self.probe(MAKING, denied).await,
+        if denied.commands.contains(&"unlink") || denied.keys {
+            return Ok(());
         }
+        for shard in self.shards() {
+            self.probe(shard, MAKING, denied).await?;
+        }
+        Ok(())
     }
 
-    async fn probe(&self, probes: &[(&'static str, &str)], denied: &mut Denied) -> Result<()> {
-        let key = self.key(&format!("outbox:doctor:{}", uuid::Uuid::new_v4()));
-        let mut pipeline = Pipeline::with_capacity(probes.len());
-        pipeline.ignore_errors();
-        for (_, words) in probes {
+    async fn probe(
+        &self,
+        shard: Shard,
+        probes: &[(&'static str, &str)],
+        denied: &mut Denied,
+    ) -> Result<()> {
+        let key = self.own_key(&format!("outbox:doctor:{}", uuid::Uuid::new_v4()), shard);
+        let commands = probes.iter().map(|(_, words)| {
             let mut command = Cmd::new();
             for word in words.split(' ') {
                 command.arg(if word == "KEY" { key.as_str() } else { word });
             }
-            pipeline.add_command(command);
-        }
-        let replies: Vec<RedisResult<Value>> =
-            pipeline.query_async(&mut self.connection()).await.map_err(in_words)?;
+            command
+        });
+        let replies = self.send_to(shard, commands.collect()).await?;
         for ((name, _), reply) in probes.iter().zip(replies) {
             let Err(error) = reply else { continue };
             if code(&error) != "NOPERM" {

@@ -3,7 +3,7 @@
 use redis::{Value, cmd};
 
 use super::append::{SAID, odd_position};
-use super::connect::Redis;
+use super::shard::Redis;
 use crate::error::{Kind, Result, Target};
 use crate::position::Position;
 use crate::text::line;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, cmd};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, cmd};
 
-use super::address::{client, place};
+use super::address::{at, client, place};
 use crate::tls::Tls;
 
 /// A sentinel that has not answered for so long is not asked further.
@@ -49,7 +49,7 @@ impl Sentinels {
         let mut first =
             named.into_iter().filter(|(_, times)| *times == most).map(|(place, _)| place);
         match (first.next(), first.next()) {
-            (Some((host, port)), None) => client(self.server_at(host, port), &self.tls),
+            (Some((host, port)), None) => client(at(&self.server, host, port), &self.tls),
             (Some(one), Some(other)) => Err(format!(
                 "as many sentinels call {}:{} the primary as {}:{}",
                 one.0, one.1, other.0, other.1
@@ -75,19 +75,6 @@ impl Sentinels {
             Ok(Err(error)) => Err(format!("{name}: {error}")),
             Err(_) => Err(format!("{name} did not answer")),
         }
-    }
-
-    fn server_at(&self, host: String, port: u16) -> ConnectionInfo {
-        let address = match self.server.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        self.server.clone().set_addr(address)
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use redis::{FromRedisValue, Value};
 
 use super::append::SAID;
-use super::connect::{Redis, in_words};
+use super::connect::in_words;
 use super::name;
 use super::positions::Place;
+use super::shard::Redis;
 use crate::error::{Error, Kind, Result, Target};
 use crate::group::{Group, Pending};
 use crate::position::Position;

@@ -156,22 +156,22 @@ async fn ask(what: &str, redis: &Redis) -> Taken {
             let view = redis.view("orders").await?;
             matches!(view.place, Place::At(_)).then_some(&["stream"])
         }
-        "canary" => redis.canary(&owner(), 1).await?.map(|Canary { .. }| &[][..]),
+        "canary" => redis.canary(redis.shard("orders"), &owner(), 1).await?.map(|Canary { .. }| &[][..]),
         "claim" => {
-            let claim = redis.claim(&owner()).await?;
+            let claim = redis.claim(redis.shard("orders"), &owner()).await?;
             (claim == Claim::Ours).then_some(&["ours", "42"])
         }
         "trim" => redis.trim(&[("orders".into(), AT, true)]).await.map(|_| None)?,
         "range" => redis.range("orders", Position::START, AT, 10).await.map(|_| None)?,
         "last" => redis.last_before("orders", AT).await.map(|_| None)?,
         "life" => redis.life().await.map(|_| None)?,
-        "instance" => redis.instance().await.map(|_| None)?,
+        "instance" => redis.instances().await.map(|_| None)?,
         "eviction" => redis.refuse_unfit().await.map(|()| None)?,
         "expiring" => {
             let begun = redis.begin_expiring("orders", BOUND).await?;
             (begun == Appended::Done).then_some(&["appended", "0-0"])
         }
-        "renew" => redis.renew_canary().await.map(|_| None)?,
+        "renew" => redis.renew_canary(redis.shard("orders")).await.map(|_| None)?,
         other => panic!("an input's name begins with {other}"),
     })
 }

@@ -11,7 +11,7 @@ use crate::group::Group;
 use crate::position::Position;
 use crate::relay::servers::{Redis, RedisServer};
 use crate::stream::{
-    Append, Appended, Canary, Claim, Life, Limits, Owner, Place, Restored, StreamEntry, View,
+    Append, Appended, Canary, Claim, Life, Limits, Owner, Place, Restored, Shard, StreamEntry, View,
 };
 
 /// The model of Redis as one relay reaches it.
@@ -82,6 +82,18 @@ impl Redis for Connection {
         stream.to_owned()
     }
 
+    fn shards(&self) -> Vec<Shard> {
+        vec![Shard(0)]
+    }
+
+    fn shard(&self, _: &str) -> Shard {
+        Shard(0)
+    }
+
+    fn shard_name(&self, _: Shard) -> String {
+        "model".to_owned()
+    }
+
     async fn ping(&self) -> Result<()> {
         self.ask(|_| Ok(())).await
     }
@@ -94,12 +106,12 @@ impl Redis for Connection {
         self.ping().await
     }
 
-    async fn life(&self) -> Result<Life> {
+    async fn life(&self) -> Result<Vec<Life>> {
         let boot = self.boot.to_string();
-        self.ask(|_| Ok(Life { run_id: boot, ..Life::default() })).await
+        self.ask(|_| Ok(vec![Life { run_id: boot, ..Life::default() }])).await
     }
 
-    async fn claim(&self, owner: &Owner) -> Result<Claim> {
+    async fn claim(&self, _: Shard, owner: &Owner) -> Result<Claim> {
         let owner = owner.clone();
         let ours = self.ask(|world| Ok(world.redis.canary(0).is_some())).await?;
         match ours {
@@ -108,14 +120,18 @@ impl Redis for Connection {
         }
     }
 
-    async fn canary(&self, _: &Owner, by: u64) -> Result<Option<Canary>> {
+    async fn canary(&self, _: Shard, _: &Owner, by: u64) -> Result<Option<Canary>> {
         match by {
             0 => self.ask(|world| Ok(world.redis.canary(0))).await,
             _ => self.write(move |world| world.redis.canary(by)).await,
         }
     }
 
-    async fn renew_canary(&self) -> Result<Canary> {
+    async fn canaries(&self, owner: &Owner) -> Result<Vec<Canary>> {
+        Ok(self.canary(Shard(0), owner, 0).await?.into_iter().collect())
+    }
+
+    async fn renew_canary(&self, _: Shard) -> Result<Canary> {
         let owner = Owner { id: OUTBOX.to_string(), system: "1".to_owned(), former: Vec::new() };
         self.write(move |world| world.redis.renew_canary(&owner)).await
     }

@@ -116,7 +116,8 @@ impl Found {
 
 /// All entries of a stream.
 pub(crate) async fn read_stream(world: &World, stream: &str) -> Vec<Found> {
-    let (mut connection, mut found, mut from) = (world.streams().await, Vec::new(), "-".to_owned());
+    let mut connection = world.streams_with(stream).await;
+    let (mut found, mut from) = (Vec::new(), "-".to_owned());
     loop {
         let mut command = redis::cmd("XRANGE");
         command.arg(stream).arg(&from).arg("+").arg("COUNT").arg(5_000);

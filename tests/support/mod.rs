@@ -1,6 +1,7 @@
 //! What tests stand on: private servers, the program as a child, writers with a journal.
 
 pub(crate) mod certificates;
+pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod contents;
 pub(crate) mod dice;

@@ -41,16 +41,21 @@ impl Workers {
 
     /// Starts to read by a group that is there.
     pub(crate) fn join(world: &World, group: &str, streams: &[&str]) -> Self {
-        Self::join_at(&world.redis.url(), group, streams)
+        let nodes = world.cluster.iter().flat_map(|cluster| &cluster.nodes);
+        let nodes: Vec<String> = nodes.map(outbox_relay::sandbox::Redis::url).collect();
+        match nodes.is_empty() {
+            true => Self::join_at(&[world.redis.url()], group, streams),
+            false => Self::join_at(&nodes, group, streams),
+        }
     }
 
-    /// As [`Workers::join`], of the Redis that is found at `url`.
-    pub(crate) fn join_at(url: &str, group: &str, streams: &[&str]) -> Self {
+    /// As [`Workers::join`], of the Redis that is found at one of `urls`.
+    pub(crate) fn join_at(urls: &[String], group: &str, streams: &[&str]) -> Self {
         let (given, over) = (Arc::<Mutex<Given>>::default(), Arc::<AtomicBool>::default());
         let mut tasks = Vec::new();
         for stream in streams {
             let worker = Worker {
-                url: url.to_owned(),
+                urls: urls.to_owned(),
                 stream: (*stream).to_owned(),
                 group: group.to_owned(),
                 given: given.clone(),
@@ -125,7 +130,7 @@ impl Drop for Workers {
 }
 
 struct Worker {
-    url: String,
+    urls: Vec<String>,
     stream: String,
     group: String,
     given: Arc<Mutex<Given>>,
@@ -134,10 +139,14 @@ struct Worker {
 
 impl Worker {
     async fn run(self) {
-        while !self.over.load(Ordering::Relaxed) {
+        // The first one, or in a cluster whoever has the stream by now.
+        for url in self.urls.iter().cycle() {
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
             // Between two attempts; nothing is waited for.
             pause().await;
-            let Ok(client) = redis::Client::open(self.url.as_str()) else { continue };
+            let Ok(client) = redis::Client::open(url.as_str()) else { continue };
             let config = redis::AsyncConnectionConfig::new()
                 .set_response_timeout(Some(Duration::from_secs(5)));
             let connected = client.get_multiplexed_async_connection_with_config(&config).await;

@@ -10,6 +10,7 @@ use outbox_relay::stream::rights;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::{Client, NoTls};
 
+use super::cluster::{self, Cluster};
 use super::journal::Journal;
 use super::relay::{Relay, program};
 use super::{journal, proxy::Proxy};
@@ -28,6 +29,8 @@ pub(crate) fn relay_in_redis() -> String {
 pub(crate) struct World {
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
+    /// Takes the place of `redis` where it is given.
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) folder: tempfile::TempDir,
 }
@@ -47,11 +50,18 @@ impl World {
         world
     }
 
+    /// With a Redis Cluster of three primaries, each with so many replicas.
+    pub(crate) async fn with_cluster(replicas: usize) -> Self {
+        let cluster = Some(Cluster::start(3, replicas).await);
+        Self { cluster, ..Self::new().await }
+    }
+
     /// Both servers and nothing in them.
     pub(crate) fn bare(postgres: PostgresOptions, redis: RedisOptions) -> Self {
         Self {
             postgres: Self::postgres(postgres),
             redis: Redis::start(redis.with("user", &relay_in_redis())).unwrap(),
+            cluster: None,
             journal: Arc::default(),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -87,11 +97,20 @@ impl World {
         client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
-    /// Runs one command of Redis and returns its reply.
+    /// As [`World::streams`], to the server that has this key.
+    pub(crate) async fn streams_with(&self, key: &str) -> MultiplexedConnection {
+        match &self.cluster {
+            None => self.streams().await,
+            Some(cluster) => cluster::connect(&cluster.nodes[cluster.owner(key).await]).await,
+        }
+    }
+
+    /// Runs one command of Redis, where its key is, and returns its reply.
     pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let at = if matches!(words[0], "XGROUP" | "XINFO") { 2 } else { 1 };
+        let mut connection = self.streams_with(words.get(at).copied().unwrap_or_default()).await;
         let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query_async(&mut self.streams().await).await.unwrap()
+        command.arg(&words[1..]).query_async(&mut connection).await.unwrap()
     }
 
     /// The variables of a relay with short times, and then `more`.
@@ -112,7 +131,11 @@ impl World {
 
     /// Where the relay finds the servers.
     pub(crate) fn urls(&self) -> (String, String) {
-        (self.postgres.url_of("postgres", RELAY), self.redis_url(self.redis.port()))
+        let redis = match &self.cluster {
+            None => self.redis_url(self.redis.port()),
+            Some(cluster) => cluster.url(),
+        };
+        (self.postgres.url_of("postgres", RELAY), redis)
     }
 
     /// Redis on this port, as a user that has the relay's rights and no others.

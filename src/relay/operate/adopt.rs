@@ -48,7 +48,11 @@ impl Adoption {
         let redis = server.connect().await?;
         let outbox = identity.outbox.to_string();
         let claimed = redis.refuse_other(&outbox).await?;
-        let found = Found { outbox, system: identity.system.clone(), here, redis: claimed.system };
+        let mut systems: Vec<_> = claimed.into_iter().filter_map(|claimed| claimed.system).collect();
+        // Of several primaries, one that says something else matters most.
+        systems.sort_by_key(|system| *system == here);
+        let (system, redis_is_of) = (identity.system.clone(), systems.into_iter().next());
+        let found = Found { outbox, system, here, redis: redis_is_of };
         Ok(Self { connection, identity, redis, found })
     }
 

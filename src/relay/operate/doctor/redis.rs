@@ -15,7 +15,6 @@ pub(super) async fn check_redis(
     known: Option<&Known>,
 ) -> Report {
     let mut report = Report::default();
-    let name = settings.server.name();
     let redis = match connected {
         Ok(redis) => redis,
         Err(error) => {
@@ -23,9 +22,9 @@ pub(super) async fn check_redis(
             return report;
         }
     };
-    let instance = redis.instance().await;
-    if let Some(instance) = report.answer("what Redis says of itself", instance) {
-        server(&mut report, &instance, &name);
+    let instances = redis.instances().await;
+    for instance in report.answer("what Redis says of itself", instances).unwrap_or_default() {
+        server(&mut report, &instance);
         memory(&mut report, &instance);
         persistence(&mut report, &instance);
     }
@@ -76,7 +75,8 @@ async fn is_ours(
     }
 }
 
-fn server(report: &mut Report, instance: &Instance, name: &str) {
+fn server(report: &mut Report, instance: &Instance) {
+    let name = &instance.name;
     if !instance.is_at_least(6, 2) {
         report.find(
             InRedis,

@@ -1,0 +1,155 @@
+//! A Redis Cluster of private servers.
+
+use std::time::Duration;
+
+use outbox_relay::sandbox::{Redis, RedisOptions};
+use outbox_relay::stream::{rights, rights_in_cluster};
+use redis::aio::MultiplexedConnection;
+
+use super::eventually;
+use super::world::RELAY;
+
+const SLOTS: usize = 16_384;
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Running nodes; killed when dropped. The first ones are primaries, each with an equal part of the slots.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    /// So many primaries, each with so many replicas, that take one for dead after a second.
+    pub(crate) async fn start(primaries: usize, replicas: usize) -> Self {
+        let user = format!("{RELAY} on nopass {} {}", rights(""), rights_in_cluster());
+        let options = RedisOptions::default()
+            .with("cluster-enabled", "yes")
+            .with("cluster-node-timeout", "1000")
+            .with("user", &user);
+        let nodes = (0..primaries * (replicas + 1)).map(|_| start(&options)).collect();
+        let cluster = Self { nodes };
+        for (at, node) in cluster.nodes.iter().enumerate() {
+            let epoch = (at + 1).to_string();
+            ask::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+            if at < primaries {
+                let slots: Vec<String> =
+                    (at * SLOTS / primaries..(at + 1) * SLOTS / primaries).map(|s| s.to_string()).collect();
+                let mut words = vec!["CLUSTER", "ADDSLOTS"];
+                words.extend(slots.iter().map(String::as_str));
+                ask::<()>(node, &words).await;
+            }
+            let port = cluster.nodes[0].port().to_string();
+            ask::<()>(node, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        }
+        cluster.agree(cluster.nodes.len()).await;
+        for (at, node) in cluster.nodes.iter().enumerate().skip(primaries) {
+            let id = id(&cluster.nodes[at % primaries]).await;
+            ask::<()>(node, &["CLUSTER", "REPLICATE", &id]).await;
+        }
+        cluster.agree(cluster.nodes.len()).await;
+        for node in &cluster.nodes[primaries..] {
+            eventually("a replica follows its primary", BOUND, || async {
+                ask::<String>(node, &["INFO"]).await.contains("master_link_status:up")
+            })
+            .await;
+        }
+        cluster
+    }
+
+    /// Waits until every node that runs knows so many, and says that the cluster serves.
+    pub(crate) async fn agree(&self, count: usize) {
+        for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
+            eventually("all nodes of the cluster know each other", BOUND, || async {
+                let info: String = ask(node, &["CLUSTER", "INFO"]).await;
+                info.contains("cluster_state:ok")
+                    && info.contains(&format!("cluster_known_nodes:{count}\r"))
+            })
+            .await;
+        }
+    }
+
+    /// All nodes, as a URL has them.
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{RELAY}:any@{}", hosts.join(","))
+    }
+
+    /// The place among the nodes of the one that has a key.
+    pub(crate) async fn owner(&self, key: &str) -> usize {
+        let node = self.nodes.iter().find(|node| node.pid().is_some()).unwrap();
+        let slot: usize = ask(node, &["CLUSTER", "KEYSLOT", key]).await;
+        let ranges: Vec<(usize, usize, (String, u16, String))> = {
+            let found: Vec<Vec<redis::Value>> = ask(node, &["CLUSTER", "SLOTS"]).await;
+            let read = |range: Vec<redis::Value>| {
+                let mut values = range.into_iter();
+                let mut next = || values.next().unwrap();
+                let first = redis::from_redis_value(next()).unwrap();
+                let last = redis::from_redis_value(next()).unwrap();
+                let primary: Vec<redis::Value> = redis::from_redis_value(next()).unwrap();
+                let [host, port, id, ..] = &primary[..] else { panic!("{primary:?}") };
+                let text = |value| redis::from_redis_value_ref::<String>(value).unwrap();
+                (first, last, (text(host), redis::from_redis_value_ref(port).unwrap(), text(id)))
+            };
+            found.into_iter().map(read).collect()
+        };
+        let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).unwrap();
+        self.nodes.iter().position(|node| node.port() == range.2.1).unwrap()
+    }
+
+    /// Lets a slot be on its way from one node to another, with the key of a stream there already if there
+    /// is one.
+    pub(crate) async fn begin_move(&self, key: &str, from: usize, to: usize) {
+        let (from, to) = (&self.nodes[from], &self.nodes[to]);
+        let slot = ask::<u16>(from, &["CLUSTER", "KEYSLOT", key]).await.to_string();
+        let setslot = ["CLUSTER", "SETSLOT", &slot];
+        ask::<()>(to, &[&setslot[..], &["IMPORTING", &id(from).await]].concat()).await;
+        ask::<()>(from, &[&setslot[..], &["MIGRATING", &id(to).await]].concat()).await;
+        let keys: Vec<String> = ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
+        for key in keys {
+            let port = to.port().to_string();
+            ask::<String>(from, &["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await;
+        }
+    }
+
+    /// Ends what [`Cluster::begin_move`] began.
+    pub(crate) async fn end_move(&self, key: &str, from: usize, to: usize) {
+        let slot = ask::<u16>(&self.nodes[from], &["CLUSTER", "KEYSLOT", key]).await.to_string();
+        let id = id(&self.nodes[to]).await;
+        for node in [to, from] {
+            ask::<()>(&self.nodes[node], &["CLUSTER", "SETSLOT", &slot, "NODE", &id]).await;
+        }
+        eventually("all nodes know where the slot is", BOUND, || async {
+            self.owner(key).await == to
+        })
+        .await;
+    }
+}
+
+/// The port of the bus is one that is ten thousand higher, which may be none, or taken.
+fn start(options: &RedisOptions) -> Redis {
+    let mut told = None;
+    for _ in 0..20 {
+        match Redis::start(options.clone()) {
+            Ok(redis) => return redis,
+            Err(error) => told = Some(error),
+        }
+    }
+    panic!("{told:?}");
+}
+
+async fn id(node: &Redis) -> String {
+    ask(node, &["CLUSTER", "MYID"]).await
+}
+
+/// A connection to one node.
+pub(crate) async fn connect(node: &Redis) -> MultiplexedConnection {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(BOUND));
+    let client = redis::Client::open(node.url()).unwrap();
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+}
+
+/// Runs one command on one node.
+pub(crate) async fn ask<T: redis::FromRedisValue>(node: &Redis, words: &[&str]) -> T {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]).query_async(&mut connect(node).await).await.unwrap()
+}
