@@ -41,6 +41,7 @@ declare
     high     bigint;
     term     bigint;
     new_seal bigint;
+    partitioned constant boolean := exists (select from outbox.partitioning);
 begin
     -- Nobody is in the middle of a transaction with entries: every row there is, is committed.
     lock table outbox.entry in share row exclusive mode;
@@ -72,8 +73,9 @@ begin
         select unnest(b.ids) as id from outbox.batch b
     ), unlogged as materialized (
         select e.stream, e.id, row_number() over (partition by e.stream order by e.id) as i
-        from outbox.entry e
-        where not exists (select from logged where logged.id = e.id)
+        from (select case when partitioned then outbox.partition_of(e.stream, e.key, e.id) else e.stream end as stream, e.id
+              from outbox.entry e
+              where not exists (select from logged where logged.id = e.id)) e
     ), named as (
         insert into outbox.stream (name)
         select distinct u.stream from unlogged u
@@ -282,6 +284,33 @@ END;
 COMMENT ON FUNCTION outbox.batches_over(lowest bigint, highest bigint) IS 'Batches whose range of ids overlaps this one, both ends included. Locks nothing.';
 
 --
+-- Name: crc16(bytea); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.crc16(bytes bytea) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    crc integer := 0;
+begin
+    for i in 0 .. octet_length(bytes) - 1 loop
+        crc := crc # (get_byte(bytes, i) << 8);
+        for bit in 1 .. 8 loop
+            crc := case when crc & 32768 <> 0 then ((crc << 1) # 4129) & 65535 else (crc << 1) & 65535 end;
+        end loop;
+    end loop;
+    return crc;
+end
+$$;
+
+--
+-- Name: FUNCTION crc16(bytes bytea); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.crc16(bytes bytea) IS 'CRC-16/XMODEM, the hash of Redis Cluster. For single keys: a row takes microseconds a byte. Locks nothing.';
+
+--
 -- Name: drop_leaves(); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -464,6 +493,7 @@ begin
     execute format('grant update (dispatched_at) on outbox.batch to %s', role);
     execute format('grant update (head_ms, head_n, groups_lost, state, reason, paused_at, paused_by) '
                    'on outbox.stream to %s', role);
+    execute format('grant update (partitions, before, closed, wanted) on outbox.partitioning to %s', role);
     execute format('grant update (ended_at) on outbox.lease to %s', role);
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
@@ -471,7 +501,9 @@ begin
     execute format('grant execute on function outbox.attach_leaves(bigint, integer), outbox.pending_entries(), '
                    'outbox.adopt(), outbox.rotate_checkpoints(bigint), outbox.purge_entries(interval), '
                    'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
-                   'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint) to %s', role);
+                   'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint), '
+                   'outbox.partition_names(text, integer), outbox.crc16(bytea), outbox.partition_of(text, text, bigint), '
+                   'outbox.open_ends(jsonb), outbox.open_partitions() to %s', role);
 end
 $$;
 
@@ -562,6 +594,117 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.needs(streams text[], ns bigint[]) IS 'Whether one of these streams has its floor below the number beside it. Locks nothing.';
+
+--
+-- Name: open_ends(jsonb); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select c.key, c.value::bigint
+    from jsonb_each_text(closed) c
+    join outbox.floor f on f.stream = c.key
+    where f.n < c.value::bigint or f.groups = '[]'
+$$;
+
+--
+-- Name: FUNCTION open_ends(closed jsonb, OUT stream text, OUT n bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) IS 'Of streams with a number each, those where a consumer group has not acknowledged up to it, or where there is none. Locks nothing.';
+
+--
+-- Name: open_partitions(); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.open_partitions() RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    one  record;
+    half constant smallint := coalesce((select c.half from outbox.checkpoint c order by c.id desc limit 1), 0);
+begin
+    for one in
+        select p.* from outbox.partitioning p
+        where p.before is not null and not exists (select from outbox.open_ends(p.closed))
+        for update skip locked
+    loop
+        with old as materialized (
+            select f.* from outbox.floor f
+            where f.stream in (select outbox.partition_names(one.stream, one.before)) and f.nonce is not null
+        ), new as materialized (
+            select f.* from outbox.gated g join outbox.floor f on f.stream = g.stream where g.of = one.stream
+        ), made as (
+            select n.stream, jsonb_agg(jsonb_build_object(
+                'name', g.name, 'delivered', '0-0', 'read', null, 'given', 0, 'floor', 0, 'waiting', 0,
+                'pending', '[]'::jsonb)) as groups
+            from new n
+            cross join (select distinct e ->> 'name' as name from old o, jsonb_array_elements(o.groups) e) g
+            where not exists (select from jsonb_array_elements(n.groups) e where e ->> 'name' = g.name)
+            group by n.stream
+        ), lost as (
+            update outbox.stream s set groups_lost = true from made m where s.name = m.stream
+        )
+        insert into outbox.checkpoint (half, stream, nonce, count, floor_ms, floor_n, groups)
+        select half, n.stream, o.nonce, o.count, n.ms, n.n, n.groups || m.groups
+        from new n join made m on m.stream = n.stream
+        cross join (select nonce, count from old order by taken_at desc limit 1) o;
+        update outbox.partitioning p set before = null, closed = null where p.stream = one.stream;
+        return next one.stream;
+    end loop;
+end
+$$;
+
+--
+-- Name: FUNCTION open_partitions(); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.open_partitions() IS 'Lets new partitions flow once every consumer group has acknowledged what came before them, and stores those groups for them. Returns the streams, as rows name them. Locks their rows in outbox.partitioning.';
+
+--
+-- Name: partition_names(text, integer); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.partition_names(stream text, partitions integer) RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT partition_names.stream AS stream
+   WHERE (partition_names.partitions = 1)
+ UNION ALL
+  SELECT format('%s:{%s}'::text, partition_names.stream, n.n) AS format
+    FROM generate_series(0, (partition_names.partitions - 1)) n(n)
+   WHERE (partition_names.partitions > 1);
+END;
+
+--
+-- Name: FUNCTION partition_names(stream text, partitions integer); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.partition_names(stream text, partitions integer) IS 'Names of the Redis streams of a stream with so many partitions. Locks nothing.';
+
+--
+-- Name: partition_of(text, text, bigint); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.partition_of(stream text, key text, id bigint DEFAULT 0) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case when coalesce(p.partitions, 1) = 1 then partition_of.stream
+                else format('%s:{%s}', partition_of.stream,
+                            case when partition_of.key is null then partition_of.id % p.partitions
+                                 else outbox.crc16(convert_to(partition_of.key, 'UTF8')) % p.partitions end) end
+    from (select) one left join outbox.partitioning p on p.stream = partition_of.stream
+$$;
+
+--
+-- Name: FUNCTION partition_of(stream text, key text, id bigint); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.partition_of(stream text, key text, id bigint) IS 'Name of the Redis stream that a row with this key goes to, as partitions are now; a row without a key goes by its id. Locks nothing.';
 
 --
 -- Name: entry; Type: TABLE; Schema: outbox; Owner: -
@@ -912,6 +1055,67 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.rotate_checkpoints(bytes bigint) IS 'Returns the half of outbox.checkpoint to write to; if it has grown beyond "bytes", copies the latest rows to the other one and truncates it. Locks that half (ACCESS EXCLUSIVE, waited for at most 100 ms), which only the relay and readers of status use.';
+
+--
+-- Name: set_partitions(text, integer); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.set_partitions(stream text, partitions integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    now    outbox.partitioning;
+    lonely text;
+begin
+    if set_partitions.partitions is null or set_partitions.partitions not between 1 and 256 then
+        raise exception using errcode = 'check_violation',
+            message = format('outbox.set_partitions: %s partitions are asked for', coalesce(partitions::text, 'null')),
+            hint = 'A stream has 1 to 256 partitions.';
+    end if;
+    if set_partitions.stream is null or set_partitions.stream !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,121}$'
+       or set_partitions.stream like 'outbox:%' then
+        raise exception using errcode = 'check_violation',
+            message = format('outbox.set_partitions: stream %L cannot have partitions', left(stream, 200)),
+            hint = 'Its name may have up to 122 of A-Z a-z 0-9 . _ : - and no braces, for those of the partition decide its slot.';
+    end if;
+    insert into outbox.partitioning (stream) values (set_partitions.stream) on conflict do nothing;
+    select p.* into now from outbox.partitioning p where p.stream = set_partitions.stream for update;
+    if now.wanted is not null or now.before is not null then
+        raise exception using errcode = 'object_not_in_prerequisite_state',
+            message = format('outbox.set_partitions: the change of %s to %s partitions is still under way',
+                             stream, coalesce(now.wanted, now.partitions)),
+            hint = coalesce((select g.reason from outbox.gated g where g.of = set_partitions.stream limit 1),
+                            'A relay that runs makes it within a second or two.');
+    end if;
+    if now.partitions = set_partitions.partitions then
+        return;
+    end if;
+    if now.partitions > 1 and set_partitions.partitions > 1 and set_partitions.partitions % now.partitions <> 0 then
+        raise exception using errcode = 'check_violation',
+            message = format('outbox.set_partitions: %s has %s partitions and cannot get %s in one step',
+                             stream, now.partitions, partitions),
+            hint = 'Keys of one partition would get into another that has entries of its own; ask for a multiple, or for 1 first.';
+    end if;
+    select f.stream into lonely
+    from outbox.floor f join outbox.stream s on s.name = f.stream
+    where f.stream in (select outbox.partition_names(set_partitions.stream, now.partitions)) and f.groups = '[]'
+      and (s.head_n > 0 or s.purged_n > 0 or exists (select from outbox.batch b where b.stream = s.name))
+    limit 1;
+    if lonely is not null then
+        raise exception using errcode = 'object_not_in_prerequisite_state',
+            message = format('outbox.set_partitions: stream %s has no consumer group', lonely),
+            hint = 'What goes to other partitions has to wait until every group has acknowledged what is there now, and without a group nobody can tell. Make one, and ask again a second later.';
+    end if;
+    update outbox.partitioning p set wanted = set_partitions.partitions where p.stream = set_partitions.stream;
+end
+$_$;
+
+--
+-- Name: FUNCTION set_partitions(stream text, partitions integer); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.set_partitions(stream text, partitions integer) IS 'Asks for the rows of a stream to go to so many Redis streams, orders:{0}, orders:{1} and so on, by the hash of their key. The relay makes the change within seconds; entries of new partitions wait until every consumer group has acknowledged all that came before. Locks the row of the stream in outbox.partitioning.';
 
 --
 -- Name: wake(); Type: FUNCTION; Schema: outbox; Owner: -
@@ -1302,13 +1506,63 @@ CREATE TABLE outbox.entry_net (
 COMMENT ON TABLE outbox.entry_net IS 'Takes rows for which no leaf was attached in time, so that an insert never fails. Should be empty.';
 
 --
+-- Name: partitioning; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.partitioning (
+    stream text NOT NULL,
+    partitions integer DEFAULT 1 NOT NULL,
+    before integer,
+    closed jsonb,
+    wanted integer,
+    CONSTRAINT partitioning_partitions_check CHECK (((partitions >= 1) AND (partitions <= 256))),
+    CONSTRAINT partitioning_wanted_check CHECK (((wanted >= 1) AND (wanted <= 256)))
+);
+
+--
+-- Name: TABLE partitioning; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.partitioning IS 'Streams whose rows go to several Redis streams. Changed by outbox.set_partitions and by the relay.';
+
+--
+-- Name: COLUMN partitioning.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.stream IS 'The stream, as rows name it.';
+
+--
+-- Name: COLUMN partitioning.partitions; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.partitions IS 'Rows that are sealed now go to so many streams, orders:{0}, orders:{1} and so on; 1 for the stream itself.';
+
+--
+-- Name: COLUMN partitioning.before; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.before IS 'How many there were before; null once every consumer group has acknowledged all that went there until the change.';
+
+--
+-- Name: COLUMN partitioning.closed; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.closed IS 'Of each stream that rows went to before, the last number until the change.';
+
+--
+-- Name: COLUMN partitioning.wanted; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.wanted IS 'Asked for, and not in force yet; null if nothing is.';
+
+--
 -- Name: entry_status; Type: VIEW; Schema: outbox; Owner: -
 --
 
 CREATE VIEW outbox.entry_status AS
  SELECT e.id,
     e.event_id,
-    e.stream,
+    COALESCE(b.stream, e.stream) AS stream,
     e.key,
     e.type,
     e.created_at,
@@ -1321,7 +1575,8 @@ CREATE VIEW outbox.entry_status AS
         END AS state,
     b.dispatched_at
    FROM (outbox.entry e
-     LEFT JOIN LATERAL ( SELECT a.ms,
+     LEFT JOIN LATERAL ( SELECT a.stream,
+            a.ms,
             a.dispatched_at,
             ((a.first_n + array_position(a.ids, e.id)) - 1) AS n
            FROM ( SELECT b_1.seal,
@@ -1346,7 +1601,33 @@ CREATE VIEW outbox.entry_status AS
                     b_1.ids,
                     b_1.dispatched_at
                    FROM outbox.batch b_1
-                  WHERE (((b_1.last_id - b_1.first_id) >= 10000) AND (int8range(b_1.first_id, b_1.last_id, '[]'::text) @> e.id) AND (b_1.stream = e.stream))) a
+                  WHERE (((b_1.last_id - b_1.first_id) >= 10000) AND (int8range(b_1.first_id, b_1.last_id, '[]'::text) @> e.id) AND (b_1.stream = e.stream))
+                UNION ALL
+                 SELECT b_1.seal,
+                    b_1.stream,
+                    b_1.first_n,
+                    b_1.last_n,
+                    b_1.ms,
+                    b_1.first_id,
+                    b_1.last_id,
+                    b_1.ids,
+                    b_1.dispatched_at
+                   FROM (outbox.partitioning p
+                     JOIN outbox.batch b_1 ON ((((b_1.last_id - b_1.first_id) < 10000) AND (b_1.first_id > (e.id - 10000)) AND (b_1.first_id <= e.id) AND (b_1.last_id >= e.id) AND starts_with(b_1.stream, (e.stream || ':{'::text)))))
+                  WHERE (p.stream = e.stream)
+                UNION ALL
+                 SELECT b_1.seal,
+                    b_1.stream,
+                    b_1.first_n,
+                    b_1.last_n,
+                    b_1.ms,
+                    b_1.first_id,
+                    b_1.last_id,
+                    b_1.ids,
+                    b_1.dispatched_at
+                   FROM (outbox.partitioning p
+                     JOIN outbox.batch b_1 ON ((((b_1.last_id - b_1.first_id) >= 10000) AND (int8range(b_1.first_id, b_1.last_id, '[]'::text) @> e.id) AND starts_with(b_1.stream, (e.stream || ':{'::text)))))
+                  WHERE (p.stream = e.stream)) a
           WHERE (e.id = ANY (a.ids))
          LIMIT 1) b ON (true));
 
@@ -1482,6 +1763,52 @@ CREATE VIEW outbox.floor AS
 --
 
 COMMENT ON VIEW outbox.floor IS 'Each stream with its floor, below which nobody needs anything, and its consumer groups, as of the latest checkpoint.';
+
+--
+-- Name: gated; Type: VIEW; Schema: outbox; Owner: -
+--
+
+CREATE VIEW outbox.gated AS
+ SELECT n.name AS stream,
+    p.stream AS of,
+        CASE
+            WHEN (p.before IS NULL) THEN format('partitions of %s are about to change'::text, p.stream)
+            ELSE format('partitions of %s changed from %s to %s; what comes after waits until every consumer group has acknowledged what came before: %s'::text, p.stream, p.before, p.partitions, COALESCE(( SELECT string_agg(format('%s up to %s'::text, o.stream, o.n), ', '::text ORDER BY o.stream) AS string_agg
+               FROM outbox.open_ends(p.closed) o(stream, n)), 'it has'::text))
+        END AS reason
+   FROM (outbox.partitioning p
+     CROSS JOIN LATERAL ( SELECT outbox.partition_names(p.stream, COALESCE(p.wanted, p.partitions)) AS name
+        EXCEPT
+         SELECT outbox.partition_names(p.stream,
+                CASE
+                    WHEN (p.wanted IS NULL) THEN p.before
+                    ELSE p.partitions
+                END) AS partition_names) n)
+  WHERE ((p.wanted IS NOT NULL) OR (p.before IS NOT NULL));
+
+--
+-- Name: VIEW gated; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON VIEW outbox.gated IS 'New partitions whose entries wait until every consumer group has acknowledged what came before their partitions changed.';
+
+--
+-- Name: COLUMN gated.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.gated.stream IS 'The Redis stream that waits.';
+
+--
+-- Name: COLUMN gated.of; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.gated.of IS 'The stream, as rows name it.';
+
+--
+-- Name: COLUMN gated.reason; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.gated.reason IS 'What it waits for.';
 
 --
 -- Name: identity; Type: TABLE; Schema: outbox; Owner: -
@@ -1828,17 +2155,18 @@ CREATE VIEW outbox.stream_status AS
     ((GREATEST(COALESCE(h.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint)) - GREATEST(COALESCE(d.last_n, (0)::bigint), COALESCE(s.head_n, (0)::bigint))) + COALESCE(w.entries, (0)::bigint)) AS undispatched,
     COALESCE(o.created_at, w.oldest) AS oldest_undispatched_at,
         CASE
-            WHEN (s.paused_at IS NOT NULL) THEN 'paused'::text
+            WHEN ((s.paused_at IS NOT NULL) OR (g.stream IS NOT NULL)) THEN 'paused'::text
             ELSE COALESCE(s.state, 'active'::text)
         END AS state,
         CASE
             WHEN (s.paused_at IS NOT NULL) THEN format('paused by %s at %s; `outbox-relay resume %s` lets it flow again'::text, COALESCE(s.paused_by, 'somebody'::text), to_char((s.paused_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'::text), s.name)
-            ELSE s.reason
+            ELSE COALESCE(g.reason, s.reason)
         END AS reason,
     COALESCE(s.purged_n, (0)::bigint) AS purged
-   FROM (((((outbox.stream s
+   FROM ((((((outbox.stream s
      FULL JOIN waiting w ON ((w.stream = s.name)))
      LEFT JOIN outbox.floor f ON ((f.stream = s.name)))
+     LEFT JOIN outbox.gated g ON ((g.stream = s.name)))
      LEFT JOIN LATERAL ( SELECT b.last_n
            FROM outbox.batch b
           WHERE (b.stream = s.name)
@@ -2057,6 +2385,13 @@ ALTER TABLE ONLY outbox.lease
 
 ALTER TABLE ONLY outbox.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (version);
+
+--
+-- Name: partitioning partitioning_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.partitioning
+    ADD CONSTRAINT partitioning_pkey PRIMARY KEY (stream);
 
 --
 -- Name: phantom phantom_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
@@ -2282,6 +2617,12 @@ COMMENT ON INDEX outbox.lease_pkey IS 'By token.';
 COMMENT ON INDEX outbox.migration_pkey IS 'By version.';
 
 --
+-- Name: INDEX partitioning_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.partitioning_pkey IS 'By stream.';
+
+--
 -- Name: INDEX phantom_pkey; Type: COMMENT; Schema: outbox; Owner: -
 --
 
@@ -2492,6 +2833,12 @@ REVOKE ALL ON FUNCTION outbox.attach_leaves(size bigint, ahead integer) FROM PUB
 REVOKE ALL ON FUNCTION outbox.batches_over(lowest bigint, highest bigint) FROM PUBLIC;
 
 --
+-- Name: FUNCTION crc16(bytes bytea); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.crc16(bytes bytea) FROM PUBLIC;
+
+--
 -- Name: FUNCTION drop_leaves(); Type: ACL; Schema: outbox; Owner: -
 --
 
@@ -2534,6 +2881,30 @@ REVOKE ALL ON FUNCTION outbox.leap(age interval, OUT id bigint, OUT seal bigint)
 REVOKE ALL ON FUNCTION outbox.needs(streams text[], ns bigint[]) FROM PUBLIC;
 
 --
+-- Name: FUNCTION open_ends(closed jsonb, OUT stream text, OUT n bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION open_partitions(); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.open_partitions() FROM PUBLIC;
+
+--
+-- Name: FUNCTION partition_names(stream text, partitions integer); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.partition_names(stream text, partitions integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION partition_of(stream text, key text, id bigint); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.partition_of(stream text, key text, id bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION pending_entries(); Type: ACL; Schema: outbox; Owner: -
 --
 
@@ -2562,6 +2933,12 @@ REVOKE ALL ON FUNCTION outbox.refuse_entry() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION outbox.rotate_checkpoints(bytes bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION set_partitions(stream text, partitions integer); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.set_partitions(stream text, partitions integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION wake(); Type: ACL; Schema: outbox; Owner: -

@@ -84,7 +84,10 @@ async fn streams_lie_on_all_primaries_and_every_command_finds_them() {
     done(&["replay", "--stream", QUIET, "--from", "1", "--into", "quiet-again"]);
     assert_eq!(world.redis::<u64>(&["XLEN", "quiet-again"]).await, 50);
     let doctor = command(&["doctor", "--json"], &variables);
-    assert!(!doctor.out.contains("not the relay's") && !doctor.out.contains("may not"), "{doctor:#?}");
+    assert!(
+        !doctor.out.contains("not the relay's") && !doctor.out.contains("may not"),
+        "{doctor:#?}"
+    );
     relay.lost_nothing();
     assert!(relay.stop().success());
     world.reconcile().await;
@@ -198,6 +201,36 @@ impl World {
     }
 }
 
+/// What one stream is too much for goes to all primaries, and each key stays in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_of_a_stream_lie_on_all_primaries() {
+    let (world, mut relay, writers) = running(0).await;
+    let sql = "select outbox.set_partitions('orders', 8)";
+    eventually("a checkpoint has the group", BOUND, || async {
+        world.owner().await.batch_execute(sql).await.is_ok()
+    })
+    .await;
+    let partitions: Vec<String> = (0..8).map(|n| format!("orders:{{{n}}}")).collect();
+    let mut streams: Vec<&str> = partitions.iter().map(String::as_str).collect();
+    streams.push("orders");
+    let workers = Workers::join(&world, GROUP, &streams);
+    relay.logged("the new ones flow").await;
+    writers.write_more(200).await;
+    writers.stop().await;
+    workers.finish(&world, &streams).await;
+    world.reconcile().await;
+    let mut owners = Vec::new();
+    for partition in &partitions {
+        assert!(world.redis::<bool>(&["EXISTS", partition]).await, "{partition}");
+        owners.push(world.nodes().owner(partition).await);
+    }
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners, [0, 1, 2], "partitions on each primary");
+    relay.lost_nothing();
+    assert!(relay.is_running());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_is_killed_and_its_replica_takes_over() {
     let (mut world, mut relay, writers) = running(1).await;
@@ -225,7 +258,11 @@ async fn what_a_cluster_cannot_do_is_said_in_words() {
         fails(&run, &[("DATABASE_URL", &database), ("REDIS_URL", redis)], code, said);
     };
     told(&format!("{}1", world.nodes().nodes[0].url()), 1, &["which has database 0 only"]);
-    told(&format!("{cluster}/1"), 64, &["REDIS_URL", "redis+cluster://user:password@host:6379,host:6379"]);
+    told(
+        &format!("{cluster}/1"),
+        64,
+        &["REDIS_URL", "redis+cluster://user:password@host:6379,host:6379"],
+    );
     let alone = world.redis_url(world.redis.port()).replace("redis://", "redis+cluster://");
     told(&alone, 1, &["is no Redis Cluster", "write redis://"]);
     for node in &world.nodes().nodes {
@@ -233,7 +270,8 @@ async fn what_a_cluster_cannot_do_is_said_in_words() {
     }
     told(&cluster, 1, &["ACL SETUSER relay +asking"]);
     for node in &world.nodes().nodes {
-        ask::<()>(node, &["ACL", "SETUSER", "relay", "+asking", "-cluster|slots", "-cluster"]).await;
+        ask::<()>(node, &["ACL", "SETUSER", "relay", "+asking", "-cluster|slots", "-cluster"])
+            .await;
     }
     told(&plain, 1, &["cluster|slots"]);
 }

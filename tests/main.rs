@@ -26,6 +26,7 @@ mod mutants;
 mod network;
 mod nights;
 mod operate;
+mod partitions;
 mod pooler;
 mod postgres_faults;
 mod postgres_standby;

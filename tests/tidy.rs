@@ -125,6 +125,11 @@ fn pure_files_do_no_io_read_no_clock_and_log_nothing() {
         "relay/pace",
         "relay/rota",
         "relay/progress",
+        "relay/partition",
+        "relay/primary",
+        "stream/slot",
+        "stream/topology",
+        "hash",
         "outbox/cursor",
         "text",
     ];
@@ -323,7 +328,9 @@ fn quoted_after(text: &str, start: &str, quote: char) -> Vec<String> {
 #[test]
 fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
     let rights = outbox_relay::stream::rights("");
-    let granted = rights.split(" +").skip(1).map(|name| name.split('|').next().unwrap());
+    let in_cluster = outbox_relay::stream::rights_in_cluster();
+    let all = format!("{rights} {in_cluster}");
+    let granted = all.split(" +").skip(1).map(|name| name.split('|').next().unwrap());
     let granted: BTreeSet<String> = granted.map(str::to_owned).collect();
     // A script is begun with one of two and puts its XADD together; a doctor asks for settings where it may.
     let mut used = BTreeSet::from(["eval", "evalsha", "xadd"].map(str::to_owned));
@@ -342,5 +349,7 @@ fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
     assert_eq!(granted, used);
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let line = format!("ACL SETUSER relay on >password {rights}\n");
+    assert!(readme.contains(&line), "README.md does not say {line}");
+    let line = format!("ACL SETUSER relay {in_cluster}\n");
     assert!(readme.contains(&line), "README.md does not say {line}");
 }

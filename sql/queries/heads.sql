@@ -4,7 +4,7 @@
 -- Locks:      none beyond those of any select.
 -- Returns:    name, sealed ms and n, dispatched n, floor ms and n, purged ms and n, the canary at the last
 --             checkpoint and when that was, in epoch microseconds, whether its groups are lost, state,
---             reason, whether somebody holds it.
+--             reason.
 --
 -- Marks are set in order within a stream, so the walk back from the head is as long as the backlog.
 select s.name,
@@ -13,7 +13,7 @@ select s.name,
        greatest(coalesce(d.last_n, 0), s.head_n) as dispatched,
        f.ms as floor_ms, f.n as floor_n, s.purged_ms, s.purged_n, f.nonce, f.count,
        coalesce(extract(epoch from f.taken_at) * 1e6, 0)::bigint as checkpointed_us,
-       s.groups_lost, s.state, s.reason, s.paused_at is not null as paused
+       s.groups_lost, s.state, s.reason
 from outbox.stream s
 join outbox.floor f on f.stream = s.name
 left join lateral (

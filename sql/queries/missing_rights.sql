@@ -18,6 +18,8 @@ with object as materialized (
     values ('batch', 'dispatched_at', 'update'), ('lease', 'ended_at', 'update'),
            ('scrub', 'proved', 'update')
     union all
+    select 'partitioning', p, 'update' from unnest('{partitions,before,closed,wanted}'::text[]) p
+    union all
     select 'stream', p, 'update'
     from unnest('{head_ms,head_n,groups_lost,state,reason,paused_at,paused_by}'::text[]) p
 ), missing as (
@@ -36,7 +38,8 @@ with object as materialized (
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'outbox' and p.proname in (
           'attach_leaves', 'pending_entries', 'adopt', 'rotate_checkpoints', 'purge_entries', 'purge_log',
-          'needs', 'drop_leaves', 'leap', 'empty_nets', 'batches_over')
+          'needs', 'drop_leaves', 'leap', 'empty_nets', 'batches_over', 'partition_names', 'crc16',
+          'partition_of', 'open_ends', 'open_partitions')
       and not has_function_privilege(p.oid, 'execute')
     union all
     select 'usage on schema outbox'

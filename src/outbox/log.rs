@@ -155,6 +155,29 @@ impl Log {
         self.fenced(&self.settle_phantoms, &parameters).await
     }
 
+    /// From the next seal on, rows of `stream` go to so many partitions; until now they went to the streams
+    /// of `ends`, the last positions of which these are. False if nobody asks for it any more.
+    ///
+    /// # Errors
+    /// `Superseded` if the lease is another's. After any other error it is unknown whether it was done; the
+    /// next term finds out.
+    pub async fn split(
+        &self,
+        stream: &str,
+        partitions: u32,
+        ends: &[(Arc<str>, Position)],
+    ) -> Result<bool> {
+        let sql = include_str!("../../sql/queries/split.sql");
+        let statement = self.connection.prepare(sql).await?;
+        let names: Vec<&str> = ends.iter().map(|(name, _)| &**name).collect();
+        let ns: Vec<i64> = ends.iter().map(|(_, end)| end.n as i64).collect();
+        let partitions = partitions.cast_signed();
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&self.term.token, &stream, &partitions, &names, &ns];
+        let row = self.connection.client().query_opt(&statement, &parameters);
+        Ok(answer(row).await?.ok_or_else(superseded)?.get("done"))
+    }
+
     /// Takes marks back from batches of `stream` after number `n`.
     ///
     /// # Errors

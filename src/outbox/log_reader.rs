@@ -10,6 +10,7 @@ use super::checkpoint::Saved;
 use super::connect::{answer, statement_error};
 use super::cursor::{Cursor, Snapshot};
 use super::find::Names;
+use super::hold::{HOLDS, Holds};
 use super::page::Pages;
 use super::streams::{Head, State};
 use crate::entry::Entry;
@@ -81,7 +82,6 @@ impl LogReader {
                 checkpointed_us: row.get("checkpointed_us"),
                 groups_lost: row.get("groups_lost"),
                 told: (State::read(row.get("state")).unwrap_or(State::Active), row.get("reason")),
-                paused: row.get("paused"),
             })
             .collect())
     }
@@ -263,13 +263,22 @@ impl LogReader {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
+    /// What people have asked for.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn holds(&self) -> Result<Holds> {
+        let client = self.client().await?;
+        Ok(Holds::read(&answer(client.query(HOLDS, &[])).await?))
+    }
+
     /// Whether `stream` has rows of one of these events that are not sealed.
     ///
     /// # Errors
     /// As any statement.
     pub async fn pending(&self, stream: &str, events: &[uuid::Uuid]) -> Result<bool> {
-        let sql =
-            "select exists (select from outbox.pending where stream = $1 and event_id = any ($2))";
+        let sql = "select exists (select from outbox.pending where event_id = any ($2) \
+                            and (stream = $1 or starts_with($1, stream || ':{')))";
         let client = self.client().await?;
         Ok(answer(client.query_one(sql, &[&stream, &events])).await?.get(0))
     }
@@ -279,8 +288,8 @@ impl LogReader {
     /// # Errors
     /// As any statement.
     pub async fn with_rows(&self, stream: &str, events: &[uuid::Uuid]) -> Result<Vec<uuid::Uuid>> {
-        let sql =
-            "select distinct event_id from outbox.entry where stream = $1 and event_id = any ($2)";
+        let sql = "select distinct event_id from outbox.entry where event_id = any ($2) \
+             and (stream = $1 or starts_with($1, stream || ':{'))";
         let client = self.client().await?;
         let rows = answer(client.query(sql, &[&stream, &events])).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())

@@ -52,7 +52,7 @@ pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Search, Snapshot};
 pub use find::{Clock, Finder, Found};
-pub use hold::Hold;
+pub use hold::{Hold, Holds};
 pub use identity::Identity;
 pub use lease::{Lease, Term};
 pub use log::{Log, Phantom, Reached, Seal};

@@ -25,8 +25,6 @@ pub struct Head {
     pub groups_lost: bool,
     /// What people were last told, and why.
     pub told: (State, Option<String>),
-    /// Somebody holds it.
-    pub paused: bool,
 }
 
 /// What the relay tells people of a stream. That somebody holds it is not for the relay to say.

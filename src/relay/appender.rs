@@ -3,7 +3,7 @@
 //! One task owns all [`Progress`]. Requests, lookups and replays run beside it and report back, so
 //! no stream waits for another one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use super::{Bounds, report};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
+use crate::outbox::Holds;
 use crate::stream::{Append, Appended, Life, Limits, Owner, Place, Shard};
 use crate::telemetry::Metrics;
 
@@ -50,9 +51,9 @@ pub(super) struct Appender {
     pub(super) notes: UnboundedSender<Note>,
     pub(super) streams: BTreeMap<Arc<str>, Progress>,
     pub(super) lives: Vec<Life>,
-    /// Streams that somebody holds, as last heard.
-    pub(super) paused: BTreeSet<Arc<str>>,
-    pub(super) holds: Receiver<BTreeSet<Arc<str>>>,
+    /// What people have asked for, as last heard.
+    pub(super) held: Holds,
+    pub(super) holds: Receiver<Holds>,
     pub(super) clock: DatabaseClock,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -86,7 +87,7 @@ impl Appender {
                 _ = audits.tick() => self.audit(),
                 _ = pulse.tick() => self.take_pulse(),
                 _ = checkpoints.tick() => self.checkpoint(None),
-                Some(paused) = self.holds.recv() => self.obey(paused),
+                Some(holds) = self.holds.recv() => self.obey(holds),
                 Some(answers) = self.work.in_flight.next() => self.answered(answers?),
                 Some(report) = self.work.tasks.join_next() => self.reported(report)?,
                 batches = self.sealed.recv(), if sealing && self.work.in_flight.len() < IN_FLIGHT => {
@@ -108,9 +109,9 @@ impl Appender {
             let stream = batch.stream.clone();
             let progress = self.streams.entry(stream).or_insert_with_key(|stream| {
                 let mut progress = Progress::fresh();
-                if self.paused.contains(stream) {
+                if self.held.is_held(stream) {
                     progress.pause();
-                    report::paused(stream);
+                    report::held(stream, &self.held);
                 }
                 progress
             });

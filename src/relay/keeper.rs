@@ -1,7 +1,6 @@
 //! Keeps the lease while the session lasts, and the schema in order.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +12,7 @@ use super::report;
 use super::sealer::Leap;
 use super::servers::{House, Lease};
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Hold, Missed, Purge, Term, Upkeep};
+use crate::outbox::{Hold, Holds, Missed, Purge, Term, Upkeep};
 use crate::telemetry::{Cause, Metrics};
 
 /// How often upkeep looks whether there is something to do.
@@ -49,7 +48,7 @@ impl House for Keeper {
     async fn keep(
         self: Box<Self>,
         missed: Sender<Missed>,
-        held: Sender<BTreeSet<Arc<str>>>,
+        held: Sender<Holds>,
         leap: Leap,
         metrics: &Metrics,
     ) -> Result<()> {
@@ -61,15 +60,19 @@ impl House for Keeper {
     }
 }
 
-/// Tells which streams somebody holds, whenever that changes. Never ends well: the session ends it.
-async fn holds(hold: Hold, told: Sender<BTreeSet<Arc<str>>>) -> Result<()> {
-    let mut last = BTreeSet::new();
+/// Tells which streams somebody holds, and how they are to be split, whenever that changes. Never ends well:
+/// the session ends it.
+async fn holds(hold: Hold, told: Sender<Holds>) -> Result<()> {
+    let mut last = Holds::default();
     loop {
-        let paused: BTreeSet<_> = hold.paused().await?.into_iter().collect();
-        if paused != last {
-            last.clone_from(&paused);
+        if !last.gated.is_empty() {
+            hold.open_partitions().await?.iter().for_each(|stream| report::opened(stream));
+        }
+        let holds = hold.holds().await?;
+        if holds != last {
+            last.clone_from(&holds);
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
-            told.send(paused).await.map_err(ended)?;
+            told.send(holds).await.map_err(ended)?;
         }
         tokio::time::sleep(HOLDS).await;
     }

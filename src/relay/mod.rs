@@ -13,7 +13,7 @@
 //! | `servers` | both servers as a session needs them, so that a simulation can stand for them |
 //! | `session` | connections, the lease, and the order of the stages: begin here |
 //! | `reader`, `pace` | finds rows; when to search and when to sleep (pure) |
-//! | `sealer`, `plan` | fixes positions; which position each row gets (pure) |
+//! | `sealer`, `plan`, `partition` | fixes positions; which position and partition each row gets (pure) |
 //! | `appender`, `work`, `progress` | carries batches; what is in flight; where one stream stands (pure) |
 //! | `recovery`, `decide` | brings a stream back into step; what to do where it differs (pure) |
 //! | `replay`, `audit`, `ahead` | a chunk of the log; a look at all streams; entries without rows |
@@ -48,6 +48,7 @@ mod health;
 mod keeper;
 pub mod operate;
 pub mod pace;
+pub mod partition;
 pub mod plan;
 mod primary;
 pub mod progress;

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::partition::Partitions;
 use crate::batch::Batch;
 use crate::entry::Entry;
 use crate::position::Position;
 
-/// The last position given out, per stream.
+/// The last position given out, per Redis stream, and which of these a row goes to.
 #[derive(Debug, Default)]
-pub struct Heads(HashMap<Arc<str>, Position>);
+pub struct Heads {
+    last: HashMap<Arc<str>, Position>,
+    partitions: Partitions,
+}
 
 /// Rows with their positions.
 #[derive(Debug)]
@@ -26,7 +30,20 @@ impl Heads {
     /// their way to Redis, could have given the same position to another row.
     pub fn of_new_term(heads: impl IntoIterator<Item = (Arc<str>, Position)>) -> Self {
         let later = |at: Position| Position { ms: at.ms + u64::from(at != Position::START), ..at };
-        Self(heads.into_iter().map(|(stream, at)| (stream, later(at))).collect())
+        let last = heads.into_iter().map(|(stream, at)| (stream, later(at))).collect();
+        Self { last, partitions: Partitions::default() }
+    }
+
+    /// From now on the rows of `stream` go to `count` partitions.
+    pub fn split(&mut self, stream: &Arc<str>, count: u32) {
+        self.partitions.set(stream, count);
+    }
+
+    /// The Redis streams that rows of `stream` go to now, with the last position of each.
+    pub fn ends(&self, stream: &Arc<str>) -> Vec<(Arc<str>, Position)> {
+        let last = |name: &Arc<str>| self.last.get(name).copied().unwrap_or(Position::START);
+        let names = self.partitions.names(stream).into_iter();
+        names.map(|name| (name.clone(), last(&name))).collect()
     }
 
     /// Gives each row the next number of its stream, in the order of the rows, and `clock_ms` or
@@ -36,15 +53,16 @@ impl Heads {
         let mut plan = Plan { batches: Vec::new(), new_streams: Vec::new() };
         let mut at: HashMap<Arc<str>, usize> = HashMap::new();
         for entry in entries {
-            let index = *at.entry(entry.stream.clone()).or_insert_with(|| {
-                let head = self.0.get(&entry.stream).copied();
+            let stream = self.partitions.of(&entry);
+            let index = *at.entry(stream.clone()).or_insert_with(|| {
+                let head = self.last.get(stream).copied();
                 if head.is_none() {
-                    plan.new_streams.push(entry.stream.clone());
+                    plan.new_streams.push(stream.clone());
                 }
                 let head = head.unwrap_or(Position::START);
                 plan.batches.push(Batch {
                     seal,
-                    stream: entry.stream.clone(),
+                    stream: stream.clone(),
                     first_n: head.n + 1,
                     ms: clock_ms.max(head.ms),
                     entries: Vec::new(),
@@ -54,7 +72,7 @@ impl Heads {
             plan.batches[index].entries.push(entry);
         }
         for batch in &plan.batches {
-            self.0.insert(batch.stream.clone(), batch.last());
+            self.last.insert(batch.stream.clone(), batch.last());
         }
         plan
     }

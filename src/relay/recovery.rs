@@ -17,7 +17,7 @@ use super::work::{Refused, Report, Ticket};
 use super::{Bounds, audit, report};
 use crate::error::{Kind, Target};
 use crate::failpoint::failpoint;
-use crate::outbox::{Reached, State, StateChange};
+use crate::outbox::{Holds, Reached, State, StateChange};
 use crate::position::Position;
 use crate::stream::{Full, Limits, Place, Shard};
 use crate::telemetry::Cause;
@@ -46,7 +46,7 @@ impl Appender {
         let mut losses = report::Losses::default();
         for (stream, place) in found {
             match self.streams.get(&stream).is_some_and(Progress::is_paused) {
-                true => report::paused(&stream),
+                true => report::held(&stream, &self.held),
                 false => self.examine_into(&stream, place, &mut losses),
             }
         }
@@ -123,24 +123,41 @@ impl Appender {
 
     // ---- somebody holds a stream, or lets it go ----
 
-    pub(super) fn obey(&mut self, paused: BTreeSet<Arc<str>>) {
+    pub(super) fn obey(&mut self, holds: Holds) {
+        for stream in self.held.gated.difference(&holds.gated) {
+            // What was stored for it are the groups that it is to have from the beginning.
+            let held = || {
+                let mut progress = Progress::fresh();
+                progress.pause();
+                progress
+            };
+            let progress = self.streams.entry(stream.clone()).or_insert_with(held);
+            progress.lose_groups();
+            progress.set_checkpointed();
+        }
         let mut resumed = Vec::new();
         for (stream, progress) in &mut self.streams {
-            match (paused.contains(stream), progress.is_paused()) {
+            match (holds.is_held(stream), progress.is_paused()) {
                 (true, false) => {
                     progress.pause();
                     self.work.refused.remove(stream);
-                    report::paused(stream);
+                    report::held(stream, &holds);
                 }
                 (false, true) => {
                     progress.resume();
-                    report::resumed(stream);
+                    if self.held.paused.contains(stream) {
+                        report::resumed(stream);
+                    }
                     resumed.push(stream.clone());
                 }
                 _ => {}
             }
         }
-        self.paused = paused;
+        // Only now, for what is sealed for new partitions has to wait.
+        for (stream, partitions) in &holds.wanted {
+            self.note(Note::Split(stream.clone(), *partitions));
+        }
+        self.held = holds;
         if !resumed.is_empty() {
             self.look(resumed);
         }
@@ -192,7 +209,10 @@ impl Appender {
             purged: progress.purged(),
         };
         match decide(&finding) {
-            Verdict::InStep if !progress.is_sound() && finding.sealed != Position::START => {
+            Verdict::InStep
+                if !progress.is_sound()
+                    && (finding.sealed != Position::START || progress.is_checkpointed()) =>
+            {
                 self.replay(stream, &finding.place, finding.sealed, None, losses);
                 self.restore(stream, &finding.place, Position::START);
             }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use tracing::{error, info, warn};
 
-use crate::outbox::Purged;
+use crate::outbox::{Holds, Purged};
 use crate::position::Position;
 use crate::stream::{Full, Limits, Place};
 use crate::telemetry::{Cause, Loss, Metrics};
@@ -153,7 +153,16 @@ pub(super) fn state(stream: &str, state: &str, cause: Option<Cause>, reason: Opt
 }
 
 /// Somebody holds a stream.
-pub(super) fn paused(stream: &str) {
+pub(super) fn held(stream: &str, holds: &Holds) {
+    if !holds.paused.contains(stream) {
+        info!(
+            stream,
+            state = "paused",
+            "stream {stream} waits: every consumer group has to acknowledge what came before its partitions \
+             changed"
+        );
+        return;
+    }
     warn!(
         stream,
         state = "paused",
@@ -165,6 +174,26 @@ pub(super) fn paused(stream: &str) {
 /// Nobody holds it any more.
 pub(super) fn resumed(stream: &str) {
     info!(stream, "stream {stream} flows again: it was resumed");
+}
+
+/// Rows of a stream go to other partitions from now on.
+pub(super) fn split(stream: &str, before: usize, partitions: u32) {
+    info!(
+        stream,
+        partitions,
+        "rows of {stream} go to {} from now on, to {before} before; what goes to new ones waits until every \
+         consumer group has acknowledged what came before",
+        counted(u64::from(partitions), "partition", "partitions"),
+    );
+}
+
+/// New partitions of a stream need not wait any more.
+pub(super) fn opened(stream: &str) {
+    info!(
+        stream,
+        "every consumer group of {stream} has acknowledged what came before its partitions changed; the new \
+         ones flow"
+    );
 }
 
 /// Why a stream with somebody else's entry is halted, and what ends it.

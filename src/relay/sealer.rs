@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
 use tokio::time::Instant;
 
 use super::plan::Heads;
+use super::report;
 use super::servers::Log;
 use crate::batch::{Batch, Mark};
 use crate::error::Result;
@@ -31,6 +32,8 @@ pub(super) enum Note {
     Lost(Arc<str>, u64),
     /// The state of a stream changed.
     State(StateChange),
+    /// A stream, as rows name it, is to have so many partitions, and the new ones are held.
+    Split(Arc<str>, u32),
 }
 
 /// The number from which seals go on, so that a leaf of the log that fills slowly comes to its end and
@@ -165,7 +168,7 @@ impl Sealer {
 
     /// Writes notes in the order in which each stream needs them: what is marked is the beginning of
     /// a stream at any time, so marks do not wait where later numbers are marked.
-    async fn write(&self, notes: Notes, marks: &mut Vec<Mark>) -> Result<()> {
+    async fn write(&mut self, notes: Notes, marks: &mut Vec<Mark>) -> Result<()> {
         for (stream, n) in &notes.lost {
             self.log.unmark(stream, *n).await?;
         }
@@ -178,6 +181,21 @@ impl Sealer {
         if !notes.states.is_empty() {
             self.log.set_states(&notes.states).await?;
         }
+        for (stream, partitions) in notes.splits {
+            self.split(&stream, partitions).await?;
+        }
+        Ok(())
+    }
+
+    /// Between two seals, so that each row is on one side of the change.
+    async fn split(&mut self, stream: &Arc<str>, partitions: u32) -> Result<()> {
+        let ends = self.heads.ends(stream);
+        failpoint("before_split");
+        if self.log.split(stream, partitions, &ends).await? {
+            failpoint("after_split");
+            self.heads.split(stream, partitions);
+            report::split(stream, ends.len(), partitions);
+        }
         Ok(())
     }
 }
@@ -188,6 +206,7 @@ struct Notes {
     lost: Vec<(Arc<str>, u64)>,
     reached: Vec<Reached>,
     states: Vec<StateChange>,
+    splits: Vec<(Arc<str>, u32)>,
 }
 
 impl Notes {
@@ -217,6 +236,7 @@ impl Notes {
                     sorted.states.retain(|state| state.stream != change.stream);
                     sorted.states.push(change);
                 }
+                Note::Split(stream, partitions) => sorted.splits.push((stream, partitions)),
             }
         }
         sorted

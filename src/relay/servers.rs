@@ -3,7 +3,6 @@
 //!
 //! Each trait stands for one connection, with the promises and errors of the type it is implemented for.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,8 @@ use crate::entry::Entry;
 use crate::error::Result;
 use crate::group::Group;
 use crate::outbox::{
-    self, Armed, Checkpoint, Cursor, Database, Found, Head, Identity, Logged, Missed, Phantom,
-    Reached, Saved, Seal, StateChange, Term,
+    self, Armed, Checkpoint, Cursor, Database, Found, Head, Holds, Identity, Logged, Missed,
+    Phantom, Reached, Saved, Seal, StateChange, Term,
 };
 use crate::position::Position;
 use crate::stream::{
@@ -75,6 +74,7 @@ pub(super) trait LogReader: Send + Sync {
     async fn pending(&self, stream: &str, events: &[Uuid]) -> Result<bool>;
     async fn saved_groups(&self, stream: &str) -> Result<Saved>;
     async fn lose_groups(&self, stream: &str) -> Result<()>;
+    async fn holds(&self) -> Result<Holds>;
 }
 
 /// Writes the log.
@@ -85,6 +85,12 @@ pub(super) trait Log: Send + Sync {
     async fn mark_through(&self, reached: &[Reached]) -> Result<()>;
     async fn unmark(&self, stream: &str, n: u64) -> Result<()>;
     async fn set_states(&self, changes: &[StateChange]) -> Result<()>;
+    async fn split(
+        &self,
+        stream: &str,
+        partitions: u32,
+        ends: &[(Arc<str>, Position)],
+    ) -> Result<bool>;
     async fn settle_phantoms(
         &self,
         stream: &str,
@@ -128,7 +134,7 @@ pub(super) trait House: Send {
     async fn keep(
         self: Box<Self>,
         missed: Sender<Missed>,
-        holds: Sender<BTreeSet<Arc<str>>>,
+        holds: Sender<Holds>,
         leap: Leap,
         metrics: &Metrics,
     ) -> Result<()>;
@@ -283,6 +289,10 @@ impl LogReader for outbox::LogReader {
     async fn lose_groups(&self, stream: &str) -> Result<()> {
         self.lose_groups(stream).await
     }
+
+    async fn holds(&self) -> Result<Holds> {
+        self.holds().await
+    }
 }
 
 #[async_trait]
@@ -305,6 +315,15 @@ impl Log for outbox::Log {
 
     async fn set_states(&self, changes: &[StateChange]) -> Result<()> {
         self.set_states(changes).await
+    }
+
+    async fn split(
+        &self,
+        stream: &str,
+        partitions: u32,
+        ends: &[(Arc<str>, Position)],
+    ) -> Result<bool> {
+        self.split(stream, partitions, ends).await
     }
 
     async fn settle_phantoms(

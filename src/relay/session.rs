@@ -3,7 +3,7 @@
 //! Whatever goes wrong with either server ends the session, and the next one begins by reading
 //! where everything is. There is no other recovery.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::servers::{Lease, Log, LogReader, Redis, Servers};
 use super::work::Work;
 use super::{Settings, Stop, ahead, keeper, report};
 use crate::error::{Kind, Result};
-use crate::outbox::{Cursor, Head, Identity, Term};
+use crate::outbox::{Cursor, Head, Holds, Identity, Term};
 use crate::stream::{Canary, Claim, Owner, Place, Shard};
 use crate::telemetry::Metrics;
 
@@ -204,7 +204,7 @@ async fn carry(
         notes: notes_in,
         streams: start.streams,
         lives: ready.redis.life().await?,
-        paused: start.paused,
+        held: start.held,
         holds: holds_out,
         clock,
         health: health.clone(),
@@ -261,7 +261,7 @@ struct Start {
     heads: Heads,
     streams: BTreeMap<Arc<str>, Progress>,
     places: Vec<(Arc<str>, Place)>,
-    paused: BTreeSet<Arc<str>>,
+    held: Holds,
     canaries: BTreeMap<Shard, Option<Canary>>,
 }
 
@@ -296,15 +296,19 @@ impl Start {
             "looked at {} streams in Redis",
             heads.len(),
         );
-        let held = heads.iter().filter(|head| head.paused);
-        let paused = held.map(|head| head.stream.clone()).collect();
+        let held = log.holds().await?;
+        let mut positions =
+            Heads::of_new_term(heads.iter().map(|head| (head.stream.clone(), head.sealed)));
+        for (stream, partitions) in &held.split {
+            positions.split(stream, *partitions);
+        }
         for head in &heads {
             metrics.knows(&head.stream);
         }
         Ok(Self {
             cursor,
             last_seal,
-            heads: Heads::of_new_term(heads.iter().map(|head| (head.stream.clone(), head.sealed))),
+            heads: positions,
             streams: heads
                 .into_iter()
                 .map(|head| {
@@ -316,14 +320,14 @@ impl Start {
                     if head.groups_lost || !is_of(head.canary.as_ref(), &known) {
                         progress.lose_groups();
                     }
-                    if head.paused {
+                    if held.is_held(&head.stream) {
                         progress.pause();
                     }
                     (head.stream, progress)
                 })
                 .collect(),
             places: names.into_iter().zip(places).collect(),
-            paused,
+            held,
             canaries,
         })
     }

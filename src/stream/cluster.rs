@@ -85,8 +85,7 @@ impl Cluster {
             pipeline.add_command(command.clone());
             let replies: RedisResult<Vec<RedisResult<Value>>> =
                 pipeline.query_async(&mut connection).await;
-            let none =
-                || Target::Redis.error(Kind::Internal, "Redis left a command unanswered");
+            let none = || Target::Redis.error(Kind::Internal, "Redis left a command unanswered");
             *reply = replies.map_err(in_words)?.pop().ok_or_else(none)?;
         }
         Ok(())

@@ -118,9 +118,7 @@ impl Server {
         let info = redis::cmd("INFO").query_async::<String>(&mut connection.clone()).await;
         let info = match info {
             // Who asks for what it cannot do finds out.
-            Err(error)
-                if matches!(classify(code(&error)), Class::BackOff | Class::Operator) =>
-            {
+            Err(error) if matches!(classify(code(&error)), Class::BackOff | Class::Operator) => {
                 String::new()
             }
             info => info.map_err(in_words)?,
@@ -146,8 +144,9 @@ impl Server {
         let name = self.name();
         match &self.known {
             Address::Sentinels(_) if field(info, "role") != "master" => {
-                let context =
-                    format!("the server that the sentinels of Redis at {name} name is not the primary yet");
+                let context = format!(
+                    "the server that the sentinels of Redis at {name} name is not the primary yet"
+                );
                 Err(Target::Redis.error(Kind::Unavailable, context))
             }
             Address::Cluster(_) if field(info, "cluster_enabled") != "1" => {

@@ -1,9 +1,9 @@
 //! Which outbox a Redis belongs to, and whether it is still the same life.
 //!
-//! The relay keeps one key on each primary, `<prefix>outbox:identity`, in a cluster with `:{N}` behind it, a
-//! hash: `id` (the outbox), `system` (the Postgres cluster), and the canary: `nonce` (this life of Redis) and `count`, raised at each
-//! checkpoint. It is made at the first connect to an empty Redis, and again after a loss. A Redis that
-//! comes back with an older state has the nonce and a lower count.
+//! The relay keeps one key on each primary, `<prefix>outbox:identity`, in a cluster with `:{N}` behind it,
+//! a hash: `id` (the outbox), `system` (the Postgres cluster), and the canary: `nonce` (this life of Redis)
+//! and `count`, raised at each checkpoint. It is made at the first connect to an empty Redis, and again
+//! after a loss. A Redis that comes back with an older state has the nonce and a lower count.
 
 use redis::{Value, cmd};
 

@@ -2,8 +2,8 @@
 
 use redis::cmd;
 
-use super::shard::{Redis, Shard};
 use super::identity::field;
+use super::shard::{Redis, Shard};
 use crate::error::Result;
 
 /// A Redis server.

@@ -107,8 +107,9 @@ impl Redis {
     async fn states(&self, keys: &[String]) -> Result<Vec<KeyState>> {
         let mut states = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
-            let asked = |verb, key: &String| -> Cmd { cmd(verb).arg(key).to_owned() };
-            let commands = chunk.iter().flat_map(|key| [asked("TYPE", key), asked("TTL", key)]);
+            let about = |mut command: Cmd, key: &String| command.arg(key).to_owned();
+            let commands =
+                chunk.iter().flat_map(|key| [about(cmd("TYPE"), key), about(cmd("TTL"), key)]);
             let replies = self.send(commands.collect()).await?;
             let replies: Vec<Value> =
                 replies.into_iter().collect::<redis::RedisResult<_>>().map_err(in_words)?;

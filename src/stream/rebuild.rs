@@ -111,7 +111,8 @@ impl Redis {
         let plain = self.key(&format!("outbox:rebuild:{stream}"));
         let whole = self.key(&format!("outbox:rebuild:{{{key}}}"));
         // For a key with braces in it that are no tag.
-        let numbered = (0..u32::MAX).map(|tag| self.key(&format!("outbox:rebuild:{{{tag}}}:{stream}")));
+        let numbered =
+            (0..u32::MAX).map(|tag| self.key(&format!("outbox:rebuild:{{{tag}}}:{stream}")));
         let mut keys = [plain.clone(), whole].into_iter().chain(numbered);
         keys.find(|copy| slot(copy) == slot(&key)).unwrap_or(plain)
     }

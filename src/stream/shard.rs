@@ -90,7 +90,8 @@ impl Redis {
             places.push(place);
             part.add_command(command);
         }
-        let sent = parts.iter().zip(self.nodes.iter()).filter(|((places, _), _)| !places.is_empty());
+        let sent =
+            parts.iter().zip(self.nodes.iter()).filter(|((places, _), _)| !places.is_empty());
         let answers = try_join_all(sent.map(|((places, part), node)| async move {
             let mut replies = ask(part, &node.connection).await?;
             for (reply, command) in replies.iter_mut().zip(part.cmd_iter()) {

@@ -62,12 +62,17 @@ impl Drop for Fake {
 
 async fn serve(mut client: TcpStream, answer: Arc<Mutex<Vec<u8>>>) -> std::io::Result<()> {
     let (mut asked, mut chunk, mut answers) = (Vec::new(), [0; 4_096], 0);
+    let mut greeted = false;
     loop {
         while let Read::Whole(command, length) = resp::read(&asked) {
             asked.drain(..length);
             let words = command.texts().unwrap_or_default();
             match words.first().map(String::as_str) {
                 Some("PING") => client.write_all(b"+PONG\r\n").await?,
+                // Whether it is a node of a cluster, before anything else.
+                Some("INFO") if !std::mem::replace(&mut greeted, true) => {
+                    client.write_all(b"$0\r\n\r\n").await?;
+                }
                 Some("CLIENT" | "SELECT" | "HELLO") => client.write_all(b"+OK\r\n").await?,
                 _ => {
                     let bytes = answer.lock().unwrap().clone();
@@ -156,7 +161,9 @@ async fn ask(what: &str, redis: &Redis) -> Taken {
             let view = redis.view("orders").await?;
             matches!(view.place, Place::At(_)).then_some(&["stream"])
         }
-        "canary" => redis.canary(redis.shard("orders"), &owner(), 1).await?.map(|Canary { .. }| &[][..]),
+        "canary" => {
+            redis.canary(redis.shard("orders"), &owner(), 1).await?.map(|Canary { .. }| &[][..])
+        }
         "claim" => {
             let claim = redis.claim(redis.shard("orders"), &owner()).await?;
             (claim == Claim::Ours).then_some(&["ours", "42"])

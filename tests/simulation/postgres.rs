@@ -474,7 +474,6 @@ impl Stream {
             checkpointed_us: self.checkpoint.as_ref().map_or(0, |kept| kept.taken),
             groups_lost: self.groups_lost,
             told: self.told.clone().unwrap_or((State::Active, None)),
-            paused: false,
         }
     }
 

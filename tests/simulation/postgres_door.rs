@@ -1,6 +1,5 @@
 //! The model of Postgres as one relay reaches it: connections, each over a wire of its own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use crate::batch::Mark;
 use crate::entry::Entry;
 use crate::error::{Kind, Result, Target};
 use crate::outbox::{
-    Armed, Checkpoint, Clock, Cursor, Found, Head, Identity, Logged, Missed, Phantom, Reached,
-    Saved, Seal, StateChange, Term,
+    Armed, Checkpoint, Clock, Cursor, Found, Head, Holds, Identity, Logged, Missed, Phantom,
+    Reached, Saved, Seal, StateChange, Term,
 };
 use crate::position::Position;
 use crate::relay::sealer::Leap;
@@ -206,6 +205,10 @@ impl LogReader for PostgresDoor {
         let session = self.session(0).await?;
         session.of(stream, |stream| stream.groups_lost = true).await.map(drop)
     }
+
+    async fn holds(&self) -> Result<Holds> {
+        Ok(Holds::default())
+    }
 }
 
 impl Session {
@@ -257,6 +260,11 @@ impl Log for Session {
     async fn set_states(&self, changes: &[StateChange]) -> Result<()> {
         let (token, changes) = (self.token, changes.to_vec());
         self.ask(move |world| world.postgres.set_states(token, &changes)).await
+    }
+
+    /// Nobody in the model asks for partitions.
+    async fn split(&self, _: &str, _: u32, _: &[(Arc<str>, Position)]) -> Result<bool> {
+        Ok(false)
     }
 
     async fn settle_phantoms(
@@ -387,7 +395,7 @@ impl House for Purger {
     async fn keep(
         self: Box<Self>,
         _missed: Sender<Missed>,
-        _holds: Sender<BTreeSet<Arc<str>>>,
+        _holds: Sender<Holds>,
         _leap: Leap,
         _metrics: &Metrics,
     ) -> Result<()> {

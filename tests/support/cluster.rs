@@ -31,8 +31,9 @@ impl Cluster {
             let epoch = (at + 1).to_string();
             ask::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
             if at < primaries {
-                let slots: Vec<String> =
-                    (at * SLOTS / primaries..(at + 1) * SLOTS / primaries).map(|s| s.to_string()).collect();
+                let slots: Vec<String> = (at * SLOTS / primaries..(at + 1) * SLOTS / primaries)
+                    .map(|s| s.to_string())
+                    .collect();
                 let mut words = vec!["CLUSTER", "ADDSLOTS"];
                 words.extend(slots.iter().map(String::as_str));
                 ask::<()>(node, &words).await;
@@ -92,7 +93,8 @@ impl Cluster {
             };
             found.into_iter().map(read).collect()
         };
-        let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).unwrap();
+        let range =
+            ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).unwrap();
         self.nodes.iter().position(|node| node.port() == range.2.1).unwrap()
     }
 

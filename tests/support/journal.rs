@@ -137,6 +137,12 @@ pub(crate) async fn read_stream(world: &World, stream: &str) -> Vec<Found> {
 /// a stream, or purged from the log, is below the floor that every group has acknowledged.
 pub(crate) async fn check(world: &World) {
     let logged = read_log(world).await;
+    let seals: HashMap<Uuid, i64> =
+        logged.values().flatten().map(|(found, seal)| (event(found), *seal)).collect();
+    let logged: BTreeMap<String, Vec<Found>> = logged
+        .into_iter()
+        .map(|(stream, entries)| (stream, entries.into_iter().map(|(found, _)| found).collect()))
+        .collect();
     let mut streams: HashSet<String> = logged.keys().cloned().collect();
     let notes = world.journal.notes();
     streams.extend(notes.iter().map(|note| note.stream.clone()));
@@ -158,20 +164,23 @@ pub(crate) async fn check(world: &World) {
         found.insert(stream, entries);
     }
     if !notes.is_empty() {
-        check_journal(world, &notes, &found, &needless).await;
+        check_journal(world, &notes, &found, &needless, &seals).await;
     }
 }
 
-/// What the log says each stream must hold, rendered here from the rows and by Postgres alone.
-async fn read_log(world: &World) -> BTreeMap<String, Vec<Found>> {
-    let sql = "select e.stream, b.ms || '-' || b.first_n + u.i - 1, e.event_id::text, e.type, e.key, \
+/// What the log says each stream must hold, and which seal fixed it, rendered here from the rows and by
+/// Postgres alone.
+async fn read_log(world: &World) -> BTreeMap<String, Vec<(Found, i64)>> {
+    let sql = "select coalesce(b.stream, e.stream), \
+        b.ms || '-' || b.first_n + u.i - 1, e.event_id::text, e.type, e.key, \
         to_char(e.created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-        e.payload::text, e.headers::text, e.id, b.stream = e.stream \
+        e.payload::text, e.headers::text, e.id, \
+        b.stream = e.stream or b.stream ~ ('^' || e.stream || ':[{][0-9]+[}]$'), b.seal \
         from outbox.entry e left join \
         (outbox.batch b cross join lateral unnest(b.ids) with ordinality as u (id, i)) on u.id = e.id \
-        order by e.stream, b.first_n + u.i";
+        order by b.stream, b.first_n + u.i";
     let client = world.owner().await;
-    let mut logged: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    let mut logged: BTreeMap<String, Vec<(Found, i64)>> = BTreeMap::new();
     for row in client.query(sql, &[]).await.unwrap() {
         let names = ["id", "type", "key", "at", "payload", "headers"];
         let fields = names.iter().enumerate().filter_map(|(at, name)| {
@@ -180,9 +189,15 @@ async fn read_log(world: &World) -> BTreeMap<String, Vec<Found>> {
         let id: Option<String> = row.get(1);
         let id = id.unwrap_or_else(|| panic!("row {} is not sealed", row.get::<_, i64>(8)));
         assert!(row.get::<_, bool>(9), "row {} is sealed in another stream", row.get::<_, i64>(8));
-        logged.entry(row.get(0)).or_default().push(Found { id, fields: fields.collect() });
+        let found = Found { id, fields: fields.collect() };
+        logged.entry(row.get(0)).or_default().push((found, row.get(10)));
     }
     logged
+}
+
+/// The stream that rows name, of which this is one or a partition.
+pub(crate) fn named(stream: &str) -> &str {
+    stream.split_once(":{").map_or(stream, |(stream, _)| stream)
 }
 
 fn event(entry: &Found) -> Uuid {
@@ -208,19 +223,21 @@ async fn check_journal(
     notes: &[Note],
     found: &BTreeMap<String, Vec<Found>>,
     needless: &HashSet<Uuid>,
+    seals: &HashMap<Uuid, i64>,
 ) {
     let client = world.owner().await;
     let rows = client.query("select event_id from outbox.entry", &[]).await.unwrap();
     let kept: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let sql = "select coalesce(sum(n), 0)::bigint from outbox.floor";
     let purged: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-    let mut places: HashMap<(&str, Uuid), Vec<usize>> = HashMap::new();
+    let mut places: HashMap<(&str, Uuid), Vec<&Found>> = HashMap::new();
     for (stream, entries) in found {
-        for (at, entry) in entries.iter().enumerate() {
-            places.entry((stream, event(entry))).or_default().push(at);
+        for entry in entries {
+            places.entry((named(stream), event(entry))).or_default().push(entry);
         }
     }
-    let mut orders: HashMap<(&str, &str), Vec<(usize, u64)>> = HashMap::new();
+    // By seal first, for a key may have gone on in another partition.
+    let mut orders: HashMap<(&str, &str), Vec<(i64, u64, u64)>> = HashMap::new();
     for note in notes {
         let expected = match note.fate {
             _ if needless.contains(&note.event_id) => 0,
@@ -232,21 +249,21 @@ async fn check_journal(
         };
         let at = places.remove(&(note.stream.as_str(), note.event_id)).unwrap_or_default();
         assert_eq!(at.len(), expected, "{note:?} is in its stream {} times", at.len());
-        let Some(place) = at.first() else { continue };
-        let entry = &found[&note.stream][*place];
+        let Some(entry) = at.first() else { continue };
         assert_eq!(entry.field("key"), note.key.as_deref());
         assert_eq!(entry.field("type"), note.kind.as_deref());
         let payload: serde_json::Value =
             serde_json::from_str(entry.field("payload").unwrap()).unwrap();
         assert_eq!(payload, note.payload);
         if let (Some(number), Some(key)) = (note.number, &note.key) {
-            orders.entry((&note.stream, key)).or_default().push((*place, number));
+            let place = (seals[&note.event_id], entry.position().1, number);
+            orders.entry((&note.stream, key)).or_default().push(place);
         }
     }
     assert!(places.is_empty(), "entries that no writer noted down: {places:?}");
     for ((stream, key), mut order) in orders {
         order.sort_unstable();
-        let numbers: Vec<u64> = order.iter().map(|(_, number)| *number).collect();
+        let numbers: Vec<u64> = order.iter().map(|(_, _, number)| *number).collect();
         assert!(numbers.is_sorted(), "stream {stream}: key {key} came in the order {numbers:?}");
     }
 }

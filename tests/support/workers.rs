@@ -10,14 +10,14 @@ use redis::{RedisError, Value};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::journal::Fate;
+use super::journal::{Fate, named};
 use super::world::World;
 use super::{eventually, pause};
 
 /// What XREADGROUP answers: streams with entries, each with its fields unless it was deleted.
 pub(crate) type Reply = Vec<(String, Vec<(String, Option<Vec<String>>)>)>;
 
-/// How often each event was given, by stream.
+/// How often each event was given, by stream, as rows name it.
 type Given = HashMap<(String, Uuid), u32>;
 
 /// One consumer per stream, all of one group. Any error is met by trying the same call again, on a new
@@ -175,7 +175,7 @@ impl Worker {
             for (id, fields) in &entries {
                 if let Some(event) = fields.as_ref().and_then(|fields| fields.get(1)) {
                     let event: Uuid = event.parse().unwrap();
-                    let key = (self.stream.clone(), event);
+                    let key = (named(&self.stream).to_owned(), event);
                     *self.given.lock().unwrap().entry(key).or_default() += 1;
                 }
                 done.push(id.clone());

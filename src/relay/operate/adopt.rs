@@ -48,7 +48,8 @@ impl Adoption {
         let redis = server.connect().await?;
         let outbox = identity.outbox.to_string();
         let claimed = redis.refuse_other(&outbox).await?;
-        let mut systems: Vec<_> = claimed.into_iter().filter_map(|claimed| claimed.system).collect();
+        let mut systems: Vec<_> =
+            claimed.into_iter().filter_map(|claimed| claimed.system).collect();
         // Of several primaries, one that says something else matters most.
         systems.sort_by_key(|system| *system == here);
         let (system, redis_is_of) = (identity.system.clone(), systems.into_iter().next());
