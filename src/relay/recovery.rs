@@ -134,6 +134,7 @@ impl Appender {
             let progress = self.streams.entry(stream.clone()).or_insert_with(held);
             progress.lose_groups();
             progress.set_checkpointed();
+            self.work.opened.insert(stream.clone());
         }
         let mut resumed = Vec::new();
         for (stream, progress) in &mut self.streams {

@@ -125,7 +125,8 @@ impl Appender {
         match answer {
             Restored::Done { changed, gone } => {
                 let only_groups = self.streams.get(&stream).is_some_and(Progress::is_in_step);
-                if changed > 0 && only_groups {
+                let is_new = self.work.opened.remove(&stream);
+                if changed > 0 && only_groups && !is_new {
                     report::groups_lost(&stream, changed);
                     if !std::mem::replace(&mut self.work.groups_told, true) {
                         self.metrics.lost(Loss::Groups);

@@ -103,6 +103,8 @@ pub(super) struct Work {
     pub(super) pending: BTreeMap<Arc<str>, Comeback>,
     /// Streams to look at as soon as the round that is under way has ended.
     pub(super) urgent: BTreeSet<Arc<str>>,
+    /// New partitions that get their groups for the first time: that they have none is no loss.
+    pub(super) opened: BTreeSet<Arc<str>>,
     /// That groups were lost has been counted.
     pub(super) groups_told: bool,
 }
