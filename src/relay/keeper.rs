@@ -61,13 +61,14 @@ impl House for Keeper {
     }
 }
 
-/// Tells which streams somebody holds, whenever that changes. Never ends well: the session ends it.
+/// Tells which streams somebody holds, at first and whenever that changes: what the session read when it
+/// began may have changed already. Never ends well: the session ends it.
 async fn holds(hold: Hold, told: Sender<BTreeSet<Arc<str>>>) -> Result<()> {
-    let mut last = BTreeSet::new();
+    let mut last = None;
     loop {
         let paused: BTreeSet<_> = hold.paused().await?.into_iter().collect();
-        if paused != last {
-            last.clone_from(&paused);
+        if last.as_ref() != Some(&paused) {
+            last = Some(paused.clone());
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
             told.send(paused).await.map_err(ended)?;
         }
