@@ -11,6 +11,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("operate", include_str!("../../sql/migrations/0002_operate.sql")),
     ("bounds", include_str!("../../sql/migrations/0003_bounds.sql")),
     ("ids", include_str!("../../sql/migrations/0004_ids.sql")),
+    ("copies", include_str!("../../sql/migrations/0005_copies.sql")),
 ];
 
 /// The version of the schema that this program knows.
