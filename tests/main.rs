@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a seed is printed so that a run can be repeated")]
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
+mod copies;
 mod crash;
 mod delivery;
 mod demo;
