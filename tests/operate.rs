@@ -231,6 +231,25 @@ async fn a_row_that_is_gone_halts_a_lost_stream_and_a_rebuild_goes_on_without_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_let_go_while_a_relay_begins_to_lead_flows_again() {
+    let world = World::new().await;
+    let mut relay = world.relay("relay", &[]);
+    write_rows(&world, "orders", 5).await;
+    world.settled().await;
+    run(&world, &["pause", "orders"]);
+    assert!(relay.stop().success());
+    write_rows(&world, "orders", 5).await;
+    // It has read what is held, and has not yet looked whether that has changed.
+    let blocker = world.owner().await;
+    blocker.batch_execute("begin; lock table outbox.entry in access exclusive mode").await.unwrap();
+    let relay = world.relay("again", &[]);
+    relay.logged("looked at 1 streams").await;
+    assert_eq!(run(&world, &["resume", "orders"]).code, Some(0));
+    blocker.batch_execute("commit").await.unwrap();
+    world.reconcile().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_restore_into_another_cluster_adopt_lets_every_row_through_once() {
     let world = World::new().await;
     let mut relay = world.relay("relay", &[]);

@@ -10,7 +10,7 @@ use crate::support::eventually;
 use crate::support::journal::{Fate, Note, check_chain, read_stream};
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
-use crate::support::standby::{caught_up, promote, standby};
+use crate::support::standby::{caught_up, promote, standby, wait_for_standby};
 use crate::support::world::{RELAY, World};
 use crate::support::writers::write_rows;
 
@@ -18,12 +18,6 @@ const BOUND: Duration = Duration::from_secs(30);
 
 fn before(postgres: &Postgres) -> Proxy {
     Proxy::start(([127, 0, 0, 1], postgres.port()).into())
-}
-
-/// Makes commits wait for a standby of this name.
-async fn wait_for_standby(world: &World, name: &str) {
-    world.sql(&format!("alter system set synchronous_standby_names = '{name}'")).await;
-    world.sql("select pg_reload_conf()").await;
 }
 
 /// Rows whose commits do not wait for a standby.

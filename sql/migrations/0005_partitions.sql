@@ -269,7 +269,8 @@ left join lateral (
     join outbox.entry e on e.id = first.id
 ) o on true;
 
--- Rows that adopt seals go where the relay would have sent them.
+-- Rows that adopt seals go where the relay would have sent them. A copy that brings no sequences gets that of
+-- checkpoints set as well: new ones with numbers below those that came with it would not count.
 create or replace function outbox.adopt(out sealed bigint, out restamped bigint)
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -279,6 +280,7 @@ declare
     high     bigint;
     term     bigint;
     new_seal bigint;
+    last_checkpoint bigint;
     partitioned constant boolean := exists (select from outbox.partitioning);
 begin
     -- Nobody is in the middle of a transaction with entries: every row there is, is committed.
@@ -299,6 +301,12 @@ begin
                      coalesce(pg_sequence_last_value('outbox.entry_id_seq'), 0));
     if high > 0 then
         perform setval('outbox.entry_id_seq', high);
+    end if;
+    -- The checkpoint with the highest id counts: new ones below those that were copied would not.
+    last_checkpoint := greatest((select coalesce(max(c.id), 0) from outbox.checkpoint c),
+                                coalesce(pg_sequence_last_value('outbox.checkpoint_id_seq'), 0));
+    if last_checkpoint > 0 then
+        perform setval('outbox.checkpoint_id_seq', last_checkpoint);
     end if;
 
     -- The only update of entries there is: ids that are still to come in this cluster would make old

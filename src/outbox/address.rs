@@ -1,9 +1,10 @@
 //! Where Postgres is, and how to speak with it: what a URL says.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::error::{Error, Kind, Result};
 use crate::tls::Tls;
@@ -22,14 +23,14 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`. TLS is spoken
-    /// if its `sslmode` or a file in `tls` says so.
+    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`; it may name
+    /// several hosts. TLS is spoken if its `sslmode` or a file in `tls` says so.
     ///
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
     pub(super) fn read(url: &str, tls: &Tls) -> Result<Self> {
         let (url, wanted) = ssl_mode(url);
-        let mut config = parse(&url)?;
+        let mut config = parse(&with_known_attributes(&url))?;
         let wanted = match config.get_ssl_mode() {
             // However it was written.
             SslMode::Require if wanted == Wanted::Unsaid => Wanted::Checked,
@@ -54,36 +55,103 @@ impl Address {
             Wanted::Unsaid | Wanted::Checked => Some(tls.clone()),
             Wanted::AnyName => Some(Tls { any_name: true, ..tls.clone() }),
         };
-        let patience = *config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
-        config
-            .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
-            .connect_timeout(patience)
-            .keepalives(true)
-            .keepalives_idle(SILENCE / 3)
-            .keepalives_interval(SILENCE / 3)
-            .keepalives_retries(2)
-            .tcp_user_timeout(SILENCE);
+        bound(&mut config, tls.is_some());
         Ok(Self { config, tls })
     }
 
-    /// Host, port and database, for messages. Never the password.
-    pub(super) fn name(&self) -> String {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            #[cfg(unix)]
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => {
-                self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default()
+    /// An address for each host that the URL names, in its order. Of several only one takes writes, and only
+    /// that one is of use, whatever the URL says.
+    pub(super) fn hosts(&self) -> Vec<Self> {
+        match count(&self.config) {
+            0 | 1 => vec![self.clone()],
+            several => {
+                let only = |at| Self { config: only(&self.config, at), tls: self.tls.clone() };
+                (0..several).map(only).collect()
             }
+        }
+    }
+
+    /// Hosts with their ports, and database, for messages. Never the password.
+    pub(super) fn name(&self) -> String {
+        let host = |at: usize| {
+            let host = match self.config.get_hosts().get(at) {
+                Some(Host::Tcp(name)) => name.clone(),
+                #[cfg(unix)]
+                Some(Host::Unix(path)) => path.display().to_string(),
+                None => {
+                    self.config.get_hostaddrs().get(at).map(ToString::to_string).unwrap_or_default()
+                }
+            };
+            format!("{host}:{}", port(&self.config, at))
         };
-        let port = self.config.get_ports().first().unwrap_or(&5432);
+        let hosts: Vec<String> = (0..count(&self.config)).map(host).collect();
         let user = self.config.get_user().unwrap_or_default();
-        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or(user))
+        format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or(user))
     }
 
     pub(super) fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
     }
+}
+
+/// How many hosts it names.
+fn count(config: &Config) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+/// The port of its host `at`: one port may be that of all hosts.
+fn port(config: &Config, at: usize) -> u16 {
+    let ports = config.get_ports();
+    *ports.get(at).or_else(|| ports.first()).unwrap_or(&5432)
+}
+
+/// `all` with its host `at` alone, if that takes writes: the library has no way to take a host out.
+fn only(all: &Config, at: usize) -> Config {
+    let mut one = Config::new();
+    match all.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => one.host(name),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => one.host_path(path),
+        None => &mut one,
+    };
+    if let Some(address) = all.get_hostaddrs().get(at) {
+        one.hostaddr(*address);
+    }
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        one.password(password);
+    }
+    if let Some(database) = all.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(patience) = all.get_connect_timeout() {
+        one.connect_timeout(*patience);
+    }
+    one.port(port(all, at))
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .load_balance_hosts(all.get_load_balance_hosts())
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    bound(&mut one, all.get_ssl_mode() == SslMode::Require);
+    one
+}
+
+/// Sets what every connection has, whatever the URL says.
+fn bound(config: &mut Config, tls: bool) {
+    let patience = *config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
+    config
+        .ssl_mode(if tls { SslMode::Require } else { SslMode::Disable })
+        .connect_timeout(patience)
+        .keepalives(true)
+        .keepalives_idle(SILENCE / 3)
+        .keepalives_interval(SILENCE / 3)
+        .keepalives_retries(2)
+        .tcp_user_timeout(SILENCE);
 }
 
 /// What the URL says of TLS.
@@ -97,17 +165,32 @@ enum Wanted {
     Unprotected,
 }
 
+/// Where the value of an option of the URL is; `option` ends with `=`.
+fn value_of(url: &str, option: &str) -> Option<Range<usize>> {
+    let ends = |c: char| c == '?' || c == '&' || c.is_whitespace();
+    let begins = |at: usize| url[..at].chars().next_back().is_none_or(ends);
+    let at = url.match_indices(option).map(|(at, _)| at).find(|at| begins(*at))?;
+    let value = at + option.len();
+    Some(value..url[value..].find(ends).map_or(url.len(), |length| value + length))
+}
+
+/// The URL with `target_session_attrs` as the library knows it, which has no word for libpq's `primary`.
+fn with_known_attributes(url: &str) -> String {
+    match value_of(url, "target_session_attrs=") {
+        Some(value) if &url[value.clone()] == "primary" => {
+            format!("{}read-write{}", &url[..value.start], &url[value.end..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
 /// The URL with an `sslmode` that the library knows, and what it meant: libpq's names, of which some promise
 /// less than they seem to. Here TLS always checks the certificate.
 fn ssl_mode(url: &str) -> (String, Wanted) {
-    let ends = |c: char| c == '?' || c == '&' || c.is_whitespace();
-    let begins = |at: usize| url[..at].chars().next_back().is_none_or(ends);
-    let Some(at) = url.match_indices("sslmode=").map(|(at, _)| at).find(|at| begins(*at)) else {
+    let Some(value) = value_of(url, "sslmode=") else {
         return (url.to_owned(), Wanted::Unsaid);
     };
-    let value = at + "sslmode=".len();
-    let end = url[value..].find(ends).map_or(url.len(), |length| value + length);
-    let (mode, wanted) = match &url[value..end] {
+    let (mode, wanted) = match &url[value.clone()] {
         "disable" => ("disable", Wanted::Plain),
         "require" | "verify-full" => ("require", Wanted::Checked),
         "verify-ca" => ("require", Wanted::AnyName),
@@ -115,7 +198,7 @@ fn ssl_mode(url: &str) -> (String, Wanted) {
         // In quotes, or wrong: the library knows.
         _ => return (url.to_owned(), Wanted::Unsaid),
     };
-    (format!("{}{mode}{}", &url[..value], &url[end..]), wanted)
+    (format!("{}{mode}{}", &url[..value.start], &url[value.end..]), wanted)
 }
 
 fn parse(url: &str) -> Result<Config> {
@@ -139,6 +222,14 @@ fn parse(url: &str) -> Result<Config> {
     }
     if config.get_user().is_none() {
         return Err(wrong("names no user"));
+    }
+    let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    let ports = config.get_ports().len();
+    if ports > 1 && ports != count(&config) || hosts.min(addresses) > 0 && hosts != addresses {
+        return Err(wrong("has not one port, or one hostaddr, for each host"));
+    }
+    if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+        return Err(wrong("says target_session_attrs=read-only, but the relay writes; drop that"));
     }
     let has_at = |host: &Host| match host {
         Host::Tcp(name) => name.contains('@'),
@@ -196,6 +287,39 @@ mod tests {
         }
         assert!(read("?sslmode=disable", &some).is_err());
         assert!(read("?sslmode=prefer", &none).is_err());
+    }
+
+    #[test]
+    fn each_of_several_hosts_has_its_port_and_all_else() {
+        let read = |url: &str| Address::read(url, &Tls::default()).expect("a URL");
+        let url = "postgres://u:p@a:1,b/d?options=-cx%3Dy&connect_timeout=3&target_session_attrs=";
+        for attributes in ["any", "read-write", "primary"] {
+            let address = read(&format!("{url}{attributes}&sslmode=require"));
+            assert_eq!(address.name(), "a:1,b:5432/d");
+            let hosts = address.hosts();
+            let names: Vec<String> = hosts.iter().map(Address::name).collect();
+            assert_eq!(names, ["a:1/d", "b:5432/d"]);
+            for (host, name) in hosts.iter().zip(["a:1", "b:5432"]) {
+                let alone = format!("postgres://u:p@{name}/d?options=-cx%3Dy&connect_timeout=3");
+                let alone = format!("{alone}&target_session_attrs=read-write&sslmode=require");
+                assert_eq!(host.config, read(&alone).config);
+                assert!(host.tls.is_some());
+            }
+        }
+        let address = read("host=a,b hostaddr=::1,::2 port=7 user=u");
+        assert_eq!(address.name(), "a:7,b:7/u");
+        assert_eq!(address.hosts()[1].config.get_hostaddrs().len(), 1);
+        let alone = read("postgres://u@a/d?target_session_attrs=any");
+        assert_eq!(alone.hosts()[0].config, alone.config, "a standby is told of in words of ours");
+    }
+
+    #[test]
+    fn hosts_that_do_not_fit_together_are_refused() {
+        for url in ["host=a,b port=1,2,3 user=u", "host=a,b hostaddr=::1 user=u"] {
+            let told = Address::read(url, &Tls::default()).map_err(|error| error.to_string());
+            assert!(told.is_err_and(|text| text.contains("for each host")), "{url}");
+        }
+        assert!(read("?target_session_attrs=read-only", &Tls::default()).is_err());
     }
 
     #[test]

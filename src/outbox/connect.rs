@@ -36,13 +36,15 @@ pub struct Database {
     tls: Tls,
     /// As it was at first, for messages.
     known: Arc<Address>,
+    /// The host that last let us in, by its name; None before the first.
+    answering: Arc<Mutex<Option<String>>>,
     /// The server that a session works with; None before the first.
     primary: Arc<Mutex<Option<String>>>,
 }
 
 impl Database {
-    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`; one in a file
-    /// again at each connection, as the files of `tls`.
+    /// Reads a URL like `postgres://user:password@host:5432/database`, or `host=… dbname=…`, with one host or
+    /// several; one in a file again at each connection, as the files of `tls`.
     ///
     /// # Errors
     /// `Usage` if it cannot be read. The text never repeats the URL: it may hold a password.
@@ -52,7 +54,8 @@ impl Database {
         if let Some(tls) = &known.tls {
             tls.read().map_err(usage)?;
         }
-        Ok(Self { url, tls, known: Arc::new(known), primary: Arc::default() })
+        let (known, answering, primary) = (Arc::new(known), Arc::default(), Arc::default());
+        Ok(Self { url, tls, known, answering, primary })
     }
 
     /// Reads a URL as it is, without further settings.
@@ -63,9 +66,9 @@ impl Database {
         Self::new(url.into(), Tls::default())
     }
 
-    /// Host, port and database, for messages. Never the password.
+    /// Host, port and database, for messages: of the host that last let us in, or of all. Never the password.
     pub fn name(&self) -> String {
-        self.known.name()
+        lock(&self.answering).clone().unwrap_or_else(|| self.known.name())
     }
 
     /// Where it is now.
@@ -75,23 +78,47 @@ impl Database {
             .map_err(|error| self.unreachable(&format!("the URL {error}")))
     }
 
-    /// Opens one connection, named `outbox-relay <purpose>` in `pg_stat_activity`.
+    /// Its hosts, first the one that last let us in: one that is silent costs its time-out once, and a
+    /// primary of old that comes back is not asked while the new one answers.
+    fn hosts(&self) -> Result<Vec<Address>> {
+        let mut hosts = self.address()?.hosts();
+        let last = lock(&self.answering).clone();
+        let at = hosts.iter().position(|host| last.as_ref() == Some(&host.name()));
+        hosts.rotate_left(at.unwrap_or_default());
+        Ok(hosts)
+    }
+
+    /// Opens one connection, named `outbox-relay <purpose>` in `pg_stat_activity`; of several hosts, to the
+    /// first that takes writes.
     ///
     /// # Errors
     /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
     pub async fn connect(&self, purpose: &str) -> Result<Connection> {
-        let mut address = self.address()?;
-        address.config.application_name(format!("outbox-relay {purpose}"));
-        let mut connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(&address))
+        let mut failed = Vec::new();
+        for mut host in self.hosts()? {
+            host.config.application_name(format!("outbox-relay {purpose}"));
+            match self.connect_to(&host).await {
+                Ok(connection) => {
+                    *lock(&self.answering) = Some(host.name());
+                    return Ok(connection);
+                }
+                Err(error) => failed.push(error),
+            }
+        }
+        Err(none_of(failed))
+    }
+
+    async fn connect_to(&self, host: &Address) -> Result<Connection> {
+        let mut connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(host))
             .await
-            .map_err(|_| self.unreachable("it did not answer"))??;
+            .map_err(|_| unreachable(&host.name(), "it did not answer"))??;
         connection.server = begin(&connection.client, "").await?;
         Ok(connection)
     }
 
     /// The server that `connection` leads to is the one that a session works with from now on.
     pub fn settle_on(&self, connection: &Connection) {
-        *self.primary() = Some(connection.server.clone());
+        *lock(&self.primary) = Some(connection.server.clone());
     }
 
     /// As [`Database::connect`], to the server that the session works with: behind one name there may be
@@ -101,14 +128,10 @@ impl Database {
     /// As [`Database::connect`]; `Unavailable` for another server.
     pub async fn connect_beside(&self, purpose: &str) -> Result<Connection> {
         let connection = self.connect(purpose).await?;
-        match &*self.primary() {
+        match &*lock(&self.primary) {
             Some(primary) if *primary != connection.server => Err(self.unreachable(ELSEWHERE)),
             _ => Ok(connection),
         }
-    }
-
-    fn primary(&self) -> MutexGuard<'_, Option<String>> {
-        self.primary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, address: &Address) -> Result<Connection> {
@@ -132,12 +155,12 @@ impl Database {
     }
 
     /// Connections for reading the log, at most `size`, made when they are needed, all with the URL as it is
-    /// now.
+    /// now, to the host that last let us in.
     ///
     /// # Errors
     /// `Unavailable` if a file cannot be read, `Internal` if the pool cannot be built.
     pub fn pool(&self, size: usize) -> Result<Pool> {
-        let mut address = self.address()?;
+        let mut address = self.hosts()?.swap_remove(0);
         address.config.application_name("outbox-relay log");
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match self.connector(&address)? {
@@ -158,7 +181,7 @@ impl Database {
 
     /// What each connection of a pool begins with. Not as options of the connection, for poolers drop them.
     fn of_this_session(&self) -> Hook {
-        let primary = self.primary().clone();
+        let primary = lock(&self.primary).clone();
         Hook::async_fn(move |client, _| {
             let primary = primary.clone();
             Box::pin(async move {
@@ -174,8 +197,7 @@ impl Database {
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Target::Postgres
-            .error(Kind::Unavailable, format!("cannot reach Postgres at {}: {why}", self.name()))
+        unreachable(&self.name(), why)
     }
 
     fn connect_error(&self, address: &Address, error: tokio_postgres::Error) -> Error {
@@ -209,6 +231,10 @@ impl Database {
                 Kind::Refused,
                 format!("Postgres at {name} wants a password for {user:?}; DATABASE_URL has none"),
             ),
+            None if takes_no_writes(&error) => Target::Postgres.error(
+                Kind::Unavailable,
+                format!("Postgres at {name} takes no writes: it is a standby, or read-only"),
+            ),
             _ => Target::Postgres.error_by(
                 Kind::Unavailable,
                 format!("cannot connect to Postgres at {name}"),
@@ -216,6 +242,28 @@ impl Database {
             ),
         }
     }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unreachable(name: &str, why: &str) -> Error {
+    Target::Postgres.error(Kind::Unavailable, format!("cannot reach Postgres at {name}: {why}"))
+}
+
+/// What the errors of all hosts mean together: while one may come back, or be promoted, it is waited for.
+fn none_of(mut failed: Vec<Error>) -> Error {
+    if failed.len() < 2 {
+        return failed.pop().unwrap_or_else(|| unreachable("no host", "DATABASE_URL names none"));
+    }
+    let kind = match failed.iter().all(|error| error.kind() == Kind::Refused) {
+        true => Kind::Refused,
+        false => Kind::Unavailable,
+    };
+    let told: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    let context = format!("no host of DATABASE_URL can be worked with: {}", told.join("; "));
+    Target::Postgres.error(kind, context)
 }
 
 /// What an error says about TLS, if it does.
@@ -259,6 +307,12 @@ async fn begin(client: &Client, more: &str) -> Result<String> {
 /// The server asked for a password and the URL has none; the library has no code for it.
 fn lacks_password(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
+}
+
+/// The URL wants a server that takes writes, and this one does not; the library has no code for it.
+fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.is_some_and(|cause| cause == "database does not allow writes")
 }
 
 /// One connection and the task that drives it. Dropping it closes it; a statement that is still

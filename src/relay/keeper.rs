@@ -60,17 +60,17 @@ impl House for Keeper {
     }
 }
 
-/// Tells which streams somebody holds, and how they are to be split, whenever that changes. Never ends well:
-/// the session ends it.
+/// Tells which streams somebody holds, and how they are to be split, at first and whenever that changes: what
+/// the session read when it began may have changed already. Never ends well: the session ends it.
 async fn holds(hold: Hold, told: Sender<Holds>) -> Result<()> {
-    let mut last = Holds::default();
+    let mut last: Option<Holds> = None;
     loop {
-        if !last.gated.is_empty() {
+        if last.as_ref().is_some_and(|holds| !holds.gated.is_empty()) {
             hold.open_partitions().await?.iter().for_each(|stream| report::opened(stream));
         }
         let holds = hold.holds().await?;
-        if holds != last {
-            last.clone_from(&holds);
+        if last.as_ref() != Some(&holds) {
+            last = Some(holds.clone());
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
             told.send(holds).await.map_err(ended)?;
         }

@@ -346,6 +346,7 @@ impl Postgres {
         self.fence(token)?;
         if let Some(stream) = self.facts.streams.get_mut(stream) {
             stream.phantoms.extend(phantoms);
+            stream.batches.range_mut(..=last.n).for_each(|(_, batch)| batch.dispatched = true);
             if stream.head.n < last.n {
                 stream.head = last;
             }

@@ -40,6 +40,12 @@ fn own(folder: &Path, user: u32, group: u32) {
     }
 }
 
+/// Makes commits of `world`'s Postgres wait for a standby of this name.
+pub(crate) async fn wait_for_standby(world: &World, name: &str) {
+    world.sql(&format!("alter system set synchronous_standby_names = '{name}'")).await;
+    world.sql("select pg_reload_conf()").await;
+}
+
 /// Waits until `standby` has replayed all that `world`'s Postgres has written by now.
 pub(crate) async fn caught_up(world: &World, standby: &Postgres) {
     let sql = "select pg_current_wal_flush_lsn()::text";

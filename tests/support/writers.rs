@@ -28,20 +28,30 @@ pub(crate) struct Writers {
 impl Writers {
     /// Starts `count` writers.
     pub(crate) fn start(world: &World, count: usize) -> Self {
-        Self::spawn(world, count, true)
+        Self::start_at(world, count, &world.postgres.url_of("postgres", APPLICATION))
+    }
+
+    /// As [`Writers::start`], with a URL that may name several hosts.
+    pub(crate) fn start_at(world: &World, count: usize, url: &str) -> Self {
+        Self::spawn(world, count, url, true)
     }
 
     /// Starts writers whose commits do not wait for the disk, so that they know of no commit
     /// whether it lasts.
     pub(crate) fn hasty(world: &World, count: usize) -> Self {
-        Self::spawn(world, count, false)
+        Self::hasty_at(world, count, &world.postgres.url_of("postgres", APPLICATION))
     }
 
-    fn spawn(world: &World, count: usize, durable: bool) -> Self {
+    /// As [`Writers::hasty`], with a URL that may name several hosts.
+    pub(crate) fn hasty_at(world: &World, count: usize, url: &str) -> Self {
+        Self::spawn(world, count, url, false)
+    }
+
+    fn spawn(world: &World, count: usize, url: &str, durable: bool) -> Self {
         let (mut dice, over) = (Dice::new(), Arc::<AtomicBool>::default());
         let start = |_| {
             let writer = Writer {
-                url: world.postgres.url_of("postgres", APPLICATION),
+                url: url.to_owned(),
                 journal: world.journal.clone(),
                 over: over.clone(),
                 dice: dice.split(),

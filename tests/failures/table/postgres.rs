@@ -23,6 +23,9 @@ pub(super) const FAILURES: &[Failure] = &[
         "failover to a standby that lags",
         &[
             "postgres_standby::a_standby_that_lags_is_promoted_and_what_it_never_got_is_listed",
+            "copies::hosts::an_asynchronous_standby_is_promoted_under_load_and_what_it_never_got_is_listed",
+            "copies::hosts::a_standby_that_got_rows_and_not_their_places_halts_a_stream_until_it_is_rebuilt",
+            "copies::hosts::a_synchronous_standby_is_promoted_under_load_and_nothing_is_lost",
         ],
     ),
     shown(
@@ -122,10 +125,15 @@ pub(super) const FAILURES: &[Failure] = &[
     ),
     shown(
         55,
-        "a dump is restored, an outbox copied into another cluster",
+        "a dump is restored, an outbox copied or upgraded into another cluster",
         &[
             "operate::restore::a_dump_that_is_restored_elsewhere_goes_on_where_it_was_once_somebody_consents",
             "operate::after_a_restore_into_another_cluster_adopt_lets_every_row_through_once",
+            "copies::dump::a_dump_goes_on_where_transactions_are_far_behind_and_when_they_catch_up",
+            "copies::dump::a_dump_goes_on_where_transactions_are_far_ahead",
+            "copies::logical::a_logical_copy_whose_schema_was_dumped_goes_on_where_it_was",
+            "copies::logical::a_logical_copy_whose_schema_was_made_by_migrate_goes_on_where_it_was",
+            "copies::upgrade::after_pg_upgrade_it_goes_on_where_it_was_once_somebody_consents",
         ],
     )
     .but(
