@@ -5,7 +5,8 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `drain`, `latency`, `burden`, `growth`, `rebuild`, `memory` | the measures |
+//! | `drain`, `latency`, `burden`, `growth`, `rebuild`, `memory`, `partitions` | the measures |
+//! | `nodes` | a Redis Cluster, as the tests have it |
 //! | `limit` | the same statements and scripts, back to back, with nothing between |
 //! | `textbook` | the relay that an engineer writes in an afternoon |
 //! | `stage`, `load` | the servers and the relay; rows and who writes them |
@@ -24,6 +25,9 @@ mod latency;
 mod limit;
 mod load;
 mod memory;
+#[path = "../tests/support/nodes.rs"]
+mod nodes;
+mod partitions;
 mod picture;
 mod rebuild;
 mod result;
@@ -58,6 +62,7 @@ enum Measure {
     Growth,
     Rebuild,
     Memory,
+    Partitions,
     Picture,
 }
 
@@ -96,6 +101,7 @@ async fn main() {
         Measure::Growth,
         Measure::Rebuild,
         Measure::Memory,
+        Measure::Partitions,
     ];
     let chosen = if options.measures.is_empty() { all.to_vec() } else { options.measures };
     for measure in chosen {
@@ -106,6 +112,7 @@ async fn main() {
             Measure::Growth => growth::measure(size).await,
             Measure::Rebuild => rebuild::measure(size).await,
             Measure::Memory => memory::measure(size).await,
+            Measure::Partitions => partitions::measure(size).await,
             Measure::Picture => {
                 picture::draw(&Results::read_all());
                 continue;

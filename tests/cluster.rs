@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::cluster::{Cluster, ask};
+use crate::support::cluster::Cluster;
 use crate::support::command::{command, fails};
 use crate::support::eventually;
+use crate::support::nodes::{ask, connect};
 use crate::support::relay::Relay;
 use crate::support::workers::{Workers, make_group};
 use crate::support::world::{World, redis_is_at_least};
@@ -154,7 +155,7 @@ async fn a_primary_that_comes_back_empty_gets_its_streams_back() {
     // Meanwhile nothing can go on: the cluster refuses all of it, or the connection has ended.
     relay.logged("trying again in").await;
     node.start_again().unwrap();
-    world.nodes().agree(3).await;
+    world.nodes().agree().await;
     writers.write_more(100).await;
     writers.stop().await;
     world.reconcile().await;
@@ -180,7 +181,7 @@ async fn a_slot_moves_under_load_and_nothing_is_lost_or_given_again() {
         eventually("rows go to where the stream is by now", BOUND, || async {
             let mut asking = redis::pipe();
             asking.cmd("ASKING").ignore().cmd("XLEN").arg(stream);
-            let mut connection = crate::support::cluster::connect(node).await;
+            let mut connection = connect(node).await;
             let (length,): (u64,) = asking.query_async(&mut connection).await.unwrap();
             length >= before + 20
         })

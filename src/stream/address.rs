@@ -18,7 +18,7 @@ pub(super) enum Address {
     /// Nodes of a cluster; one that answers is enough.
     Cluster(Vec<Client>),
     /// Sentinels that know the primary.
-    Sentinels(Sentinels),
+    Sentinels(Box<Sentinels>),
 }
 
 impl Address {
@@ -30,10 +30,14 @@ impl Address {
     /// A sentence. It never repeats the URL: it may hold a password.
     pub(super) fn read(url: &str, tls: &Tls) -> Result<Self, String> {
         if let Some(rest) = url.strip_prefix("redis+sentinel://") {
-            return Sentinel { scheme: "redis", rest, tls }.read().map(Self::Sentinels);
+            return Sentinel { scheme: "redis", rest, tls }
+                .read()
+                .map(|read| Self::Sentinels(Box::new(read)));
         }
         if let Some(rest) = url.strip_prefix("rediss+sentinel://") {
-            return Sentinel { scheme: "rediss", rest, tls }.read().map(Self::Sentinels);
+            return Sentinel { scheme: "rediss", rest, tls }
+                .read()
+                .map(|read| Self::Sentinels(Box::new(read)));
         }
         if let Some(rest) = url.strip_prefix("redis+cluster://") {
             return nodes("redis", rest, tls).map(Self::Cluster);

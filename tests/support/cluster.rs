@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use outbox_relay::sandbox::{Redis, RedisOptions};
 use outbox_relay::stream::{rights, rights_in_cluster};
-use redis::aio::MultiplexedConnection;
 
 use super::eventually;
+use super::nodes::{self, ask, id};
 use super::world::RELAY;
 
-const SLOTS: usize = 16_384;
 const BOUND: Duration = Duration::from_secs(60);
 
 /// Running nodes; killed when dropped. The first ones are primaries, each with an equal part of the slots.
@@ -21,51 +20,13 @@ impl Cluster {
     /// So many primaries, each with so many replicas, that take one for dead after a second.
     pub(crate) async fn start(primaries: usize, replicas: usize) -> Self {
         let user = format!("{RELAY} on nopass {} {}", rights(""), rights_in_cluster());
-        let options = RedisOptions::default()
-            .with("cluster-enabled", "yes")
-            .with("cluster-node-timeout", "1000")
-            .with("user", &user);
-        let nodes = (0..primaries * (replicas + 1)).map(|_| start(&options)).collect();
-        let cluster = Self { nodes };
-        for (at, node) in cluster.nodes.iter().enumerate() {
-            let epoch = (at + 1).to_string();
-            ask::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
-            if at < primaries {
-                let slots: Vec<String> = (at * SLOTS / primaries..(at + 1) * SLOTS / primaries)
-                    .map(|s| s.to_string())
-                    .collect();
-                let mut words = vec!["CLUSTER", "ADDSLOTS"];
-                words.extend(slots.iter().map(String::as_str));
-                ask::<()>(node, &words).await;
-            }
-            let port = cluster.nodes[0].port().to_string();
-            ask::<()>(node, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
-        }
-        cluster.agree(cluster.nodes.len()).await;
-        for (at, node) in cluster.nodes.iter().enumerate().skip(primaries) {
-            let id = id(&cluster.nodes[at % primaries]).await;
-            ask::<()>(node, &["CLUSTER", "REPLICATE", &id]).await;
-        }
-        cluster.agree(cluster.nodes.len()).await;
-        for node in &cluster.nodes[primaries..] {
-            eventually("a replica follows its primary", BOUND, || async {
-                ask::<String>(node, &["INFO"]).await.contains("master_link_status:up")
-            })
-            .await;
-        }
-        cluster
+        let options = RedisOptions::default().with("user", &user);
+        Self { nodes: nodes::form(options, primaries, replicas).await }
     }
 
-    /// Waits until every node that runs knows so many, and says that the cluster serves.
-    pub(crate) async fn agree(&self, count: usize) {
-        for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
-            eventually("all nodes of the cluster know each other", BOUND, || async {
-                let info: String = ask(node, &["CLUSTER", "INFO"]).await;
-                info.contains("cluster_state:ok")
-                    && info.contains(&format!("cluster_known_nodes:{count}\r"))
-            })
-            .await;
-        }
+    /// Waits until every node that runs knows all of them, and says that the cluster serves.
+    pub(crate) async fn agree(&self) {
+        nodes::agree(&self.nodes).await;
     }
 
     /// All nodes, as a URL has them.
@@ -125,33 +86,4 @@ impl Cluster {
         })
         .await;
     }
-}
-
-/// The port of the bus is one that is ten thousand higher, which may be none, or taken.
-fn start(options: &RedisOptions) -> Redis {
-    let mut told = None;
-    for _ in 0..20 {
-        match Redis::start(options.clone()) {
-            Ok(redis) => return redis,
-            Err(error) => told = Some(error),
-        }
-    }
-    panic!("{told:?}");
-}
-
-async fn id(node: &Redis) -> String {
-    ask(node, &["CLUSTER", "MYID"]).await
-}
-
-/// A connection to one node.
-pub(crate) async fn connect(node: &Redis) -> MultiplexedConnection {
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(BOUND));
-    let client = redis::Client::open(node.url()).unwrap();
-    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
-}
-
-/// Runs one command on one node.
-pub(crate) async fn ask<T: redis::FromRedisValue>(node: &Redis, words: &[&str]) -> T {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]).query_async(&mut connect(node).await).await.unwrap()
 }

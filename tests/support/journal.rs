@@ -218,6 +218,9 @@ pub(crate) fn check_chain(stream: &str, entries: &[Found]) {
     }
 }
 
+/// The seal that fixed an entry, and its number in its stream.
+type Place = (i64, u64);
+
 async fn check_journal(
     world: &World,
     notes: &[Note],
@@ -237,7 +240,7 @@ async fn check_journal(
         }
     }
     // By seal first, for a key may have gone on in another partition.
-    let mut orders: HashMap<(&str, &str), Vec<(i64, u64, u64)>> = HashMap::new();
+    let mut orders: HashMap<(&str, &str), Vec<(Place, u64)>> = HashMap::new();
     for note in notes {
         let expected = match note.fate {
             _ if needless.contains(&note.event_id) => 0,
@@ -256,14 +259,14 @@ async fn check_journal(
             serde_json::from_str(entry.field("payload").unwrap()).unwrap();
         assert_eq!(payload, note.payload);
         if let (Some(number), Some(key)) = (note.number, &note.key) {
-            let place = (seals[&note.event_id], entry.position().1, number);
-            orders.entry((&note.stream, key)).or_default().push(place);
+            let place = (seals[&note.event_id], entry.position().1);
+            orders.entry((&note.stream, key)).or_default().push((place, number));
         }
     }
     assert!(places.is_empty(), "entries that no writer noted down: {places:?}");
     for ((stream, key), mut order) in orders {
         order.sort_unstable();
-        let numbers: Vec<u64> = order.iter().map(|(_, _, number)| *number).collect();
+        let numbers: Vec<u64> = order.iter().map(|(_, number)| *number).collect();
         assert!(numbers.is_sorted(), "stream {stream}: key {key} came in the order {numbers:?}");
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod contents;
 pub(crate) mod dice;
 pub(crate) mod journal;
 pub(crate) mod leaves;
+pub(crate) mod nodes;
 pub(crate) mod pgbouncer;
 pub(crate) mod pooler;
 pub(crate) mod proxy;

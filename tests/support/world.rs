@@ -10,10 +10,10 @@ use outbox_relay::stream::rights;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::{Client, NoTls};
 
-use super::cluster::{self, Cluster};
+use super::cluster::Cluster;
 use super::journal::Journal;
 use super::relay::{Relay, program};
-use super::{journal, proxy::Proxy};
+use super::{journal, nodes, proxy::Proxy};
 
 /// Role of applications in tests.
 pub(crate) const APPLICATION: &str = "shop";
@@ -101,7 +101,7 @@ impl World {
     pub(crate) async fn streams_with(&self, key: &str) -> MultiplexedConnection {
         match &self.cluster {
             None => self.streams().await,
-            Some(cluster) => cluster::connect(&cluster.nodes[cluster.owner(key).await]).await,
+            Some(cluster) => nodes::connect(&cluster.nodes[cluster.owner(key).await]).await,
         }
     }
 
