@@ -70,7 +70,7 @@ async fn drain(stage: &Stage, rows: u64, url: Option<&str>) -> f64 {
 
 /// For a stream without a group stops at a million entries, and this is one to have it all.
 fn settings(url: Option<&str>) -> Vec<(&str, &str)> {
-    let mut settings = vec![("OUTBOX_STREAM_LIMIT", "0"), ("OUTBOX_STREAM_BYTES", "0")];
+    let mut settings = vec![("OUTBOX_STREAM_LIMIT", "10000000"), ("OUTBOX_STREAM_BYTES", "16GiB")];
     settings.extend(url.map(|url| ("REDIS_URL", url)));
     settings
 }
