@@ -500,7 +500,7 @@ begin
     execute format('grant update (dispatched_at) on outbox.batch to %s', role);
     execute format('grant update (head_ms, head_n, groups_lost, state, reason, paused_at, paused_by) '
                    'on outbox.stream to %s', role);
-    execute format('grant update (partitions, before, closed, wanted) on outbox.partitioning to %s', role);
+    execute format('grant update (partitions, before, closed, changed_at, wanted) on outbox.partitioning to %s', role);
     execute format('grant update (ended_at) on outbox.lease to %s', role);
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
@@ -510,7 +510,7 @@ begin
                    'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
                    'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint), '
                    'outbox.partition_names(text, integer), outbox.crc16(bytea), outbox.partition_of(text, text, bigint), '
-                   'outbox.open_ends(jsonb), outbox.open_partitions() to %s', role);
+                   'outbox.open_ends(jsonb, timestamptz), outbox.open_partitions() to %s', role);
 end
 $$;
 
@@ -603,24 +603,24 @@ $$;
 COMMENT ON FUNCTION outbox.needs(streams text[], ns bigint[]) IS 'Whether one of these streams has its floor below the number beside it. Locks nothing.';
 
 --
--- Name: open_ends(jsonb); Type: FUNCTION; Schema: outbox; Owner: -
+-- Name: open_ends(jsonb, timestamp with time zone); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
-CREATE FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) RETURNS SETOF record
+CREATE FUNCTION outbox.open_ends(closed jsonb, changed_at timestamp with time zone, OUT stream text, OUT n bigint) RETURNS SETOF record
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select c.key, c.value::bigint
     from jsonb_each_text(closed) c
     join outbox.floor f on f.stream = c.key
-    where f.n < c.value::bigint or f.groups = '[]'
+    where f.n < c.value::bigint or f.groups = '[]' or f.taken_at is null or f.taken_at < changed_at
 $$;
 
 --
--- Name: FUNCTION open_ends(closed jsonb, OUT stream text, OUT n bigint); Type: COMMENT; Schema: outbox; Owner: -
+-- Name: FUNCTION open_ends(closed jsonb, changed_at timestamp with time zone, OUT stream text, OUT n bigint); Type: COMMENT; Schema: outbox; Owner: -
 --
 
-COMMENT ON FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) IS 'Of streams with a number each, those where a consumer group has not acknowledged up to it, or where there is none. Locks nothing.';
+COMMENT ON FUNCTION outbox.open_ends(closed jsonb, changed_at timestamp with time zone, OUT stream text, OUT n bigint) IS 'Of streams with a number each, those where a consumer group has not acknowledged up to it, where there is none, or where nobody has looked since. Locks nothing.';
 
 --
 -- Name: open_partitions(); Type: FUNCTION; Schema: outbox; Owner: -
@@ -636,7 +636,7 @@ declare
 begin
     for one in
         select p.* from outbox.partitioning p
-        where p.before is not null and not exists (select from outbox.open_ends(p.closed))
+        where p.before is not null and not exists (select from outbox.open_ends(p.closed, p.changed_at))
         for update skip locked
     loop
         with old as materialized (
@@ -659,7 +659,7 @@ begin
         select half, n.stream, o.nonce, o.count, n.ms, n.n, n.groups || m.groups
         from new n join made m on m.stream = n.stream
         cross join (select nonce, count from old order by taken_at desc limit 1) o;
-        update outbox.partitioning p set before = null, closed = null where p.stream = one.stream;
+        update outbox.partitioning p set before = null, closed = null, changed_at = null where p.stream = one.stream;
         return next one.stream;
     end loop;
 end
@@ -1087,7 +1087,8 @@ begin
             hint = 'Its name may have up to 122 of A-Z a-z 0-9 . _ : - and no braces, for those of the partition decide its slot.';
     end if;
     insert into outbox.partitioning (stream) values (set_partitions.stream) on conflict do nothing;
-    select p.* into now from outbox.partitioning p where p.stream = set_partitions.stream for update;
+    -- Without a lock: one that is refused holds none for as long as its transaction stays open.
+    select p.* into now from outbox.partitioning p where p.stream = set_partitions.stream;
     if now.wanted is not null or now.before is not null then
         raise exception using errcode = 'object_not_in_prerequisite_state',
             message = format('outbox.set_partitions: the change of %s to %s partitions is still under way',
@@ -1112,9 +1113,15 @@ begin
     if lonely is not null then
         raise exception using errcode = 'object_not_in_prerequisite_state',
             message = format('outbox.set_partitions: stream %s has no consumer group', lonely),
-            hint = 'What goes to other partitions has to wait until every group has acknowledged what is there now, and without a group nobody can tell. Make one, and ask again a second later.';
+            hint = 'What goes to other partitions has to wait until every group has acknowledged what is there now, and without a group nobody can tell. Make one, and ask again: the relay may take half a minute to see it.';
     end if;
-    update outbox.partitioning p set wanted = set_partitions.partitions where p.stream = set_partitions.stream;
+    update outbox.partitioning p set wanted = set_partitions.partitions
+    where p.stream = set_partitions.stream and p.partitions = now.partitions and p.wanted is null and p.before is null;
+    if not found then
+        raise exception using errcode = 'serialization_failure',
+            message = format('outbox.set_partitions: somebody else changes the partitions of %s at the same time', stream),
+            hint = 'Look what outbox.partitioning says now, and ask again.';
+    end if;
 end
 $_$;
 
@@ -1521,6 +1528,7 @@ CREATE TABLE outbox.partitioning (
     partitions integer DEFAULT 1 NOT NULL,
     before integer,
     closed jsonb,
+    changed_at timestamp with time zone,
     wanted integer,
     CONSTRAINT partitioning_partitions_check CHECK (((partitions >= 1) AND (partitions <= 256))),
     CONSTRAINT partitioning_wanted_check CHECK (((wanted >= 1) AND (wanted <= 256)))
@@ -1555,6 +1563,12 @@ COMMENT ON COLUMN outbox.partitioning.before IS 'How many there were before; nul
 --
 
 COMMENT ON COLUMN outbox.partitioning.closed IS 'Of each stream that rows went to before, the last number until the change.';
+
+--
+-- Name: COLUMN partitioning.changed_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.partitioning.changed_at IS 'When that change was.';
 
 --
 -- Name: COLUMN partitioning.wanted; Type: COMMENT; Schema: outbox; Owner: -
@@ -1610,7 +1624,7 @@ CREATE VIEW outbox.entry_status AS
                    FROM outbox.batch b_1
                   WHERE (((b_1.last_id - b_1.first_id) >= 10000) AND (int8range(b_1.first_id, b_1.last_id, '[]'::text) @> e.id) AND (b_1.stream = e.stream))
                 UNION ALL
-                 SELECT b_1.seal,
+                ( SELECT b_1.seal,
                     b_1.stream,
                     b_1.first_n,
                     b_1.last_n,
@@ -1620,8 +1634,10 @@ CREATE VIEW outbox.entry_status AS
                     b_1.ids,
                     b_1.dispatched_at
                    FROM (outbox.partitioning p
-                     JOIN outbox.batch b_1 ON ((((b_1.last_id - b_1.first_id) < 10000) AND (b_1.first_id > (e.id - 10000)) AND (b_1.first_id <= e.id) AND (b_1.last_id >= e.id) AND starts_with(b_1.stream, (e.stream || ':{'::text)))))
+                     JOIN outbox.batch b_1 ON ((((b_1.last_id - b_1.first_id) < 10000) AND (b_1.first_id > (e.id - 10000)) AND (b_1.first_id <= e.id) AND (b_1.last_id >= e.id) AND starts_with(b_1.stream, (e.stream || ':{'::text)) AND (e.id = ANY (b_1.ids)))))
                   WHERE (p.stream = e.stream)
+                  ORDER BY b_1.first_id DESC
+                 LIMIT 1)
                 UNION ALL
                  SELECT b_1.seal,
                     b_1.stream,
@@ -1781,7 +1797,7 @@ CREATE VIEW outbox.gated AS
         CASE
             WHEN (p.before IS NULL) THEN format('partitions of %s are about to change'::text, p.stream)
             ELSE format('partitions of %s changed from %s to %s; what comes after waits until every consumer group has acknowledged what came before: %s'::text, p.stream, p.before, p.partitions, COALESCE(( SELECT string_agg(format('%s up to %s'::text, o.stream, o.n), ', '::text ORDER BY o.stream) AS string_agg
-               FROM outbox.open_ends(p.closed) o(stream, n)), 'it has'::text))
+               FROM outbox.open_ends(p.closed, p.changed_at) o(stream, n)), 'it has'::text))
         END AS reason
    FROM (outbox.partitioning p
      CROSS JOIN LATERAL ( SELECT outbox.partition_names(p.stream, COALESCE(p.wanted, p.partitions)) AS name
@@ -2888,10 +2904,10 @@ REVOKE ALL ON FUNCTION outbox.leap(age interval, OUT id bigint, OUT seal bigint)
 REVOKE ALL ON FUNCTION outbox.needs(streams text[], ns bigint[]) FROM PUBLIC;
 
 --
--- Name: FUNCTION open_ends(closed jsonb, OUT stream text, OUT n bigint); Type: ACL; Schema: outbox; Owner: -
+-- Name: FUNCTION open_ends(closed jsonb, changed_at timestamp with time zone, OUT stream text, OUT n bigint); Type: ACL; Schema: outbox; Owner: -
 --
 
-REVOKE ALL ON FUNCTION outbox.open_ends(closed jsonb, OUT stream text, OUT n bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.open_ends(closed jsonb, changed_at timestamp with time zone, OUT stream text, OUT n bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION open_partitions(); Type: ACL; Schema: outbox; Owner: -

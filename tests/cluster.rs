@@ -217,6 +217,42 @@ async fn a_slot_moves_under_load_and_nothing_is_lost_or_given_again() {
     }
 }
 
+/// A primary that begins with one slot has its identity key where no primary with many would look first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_gets_slot_after_slot_is_the_same_all_the_time() {
+    let (mut world, mut relay, writers) = running(0).await;
+    writers.stop().await;
+    world.take_of_quiet("10").await;
+    let (from, to) =
+        (world.nodes().owner(QUIET).await, world.cluster.as_mut().unwrap().join().await);
+    assert!(relay.stop().success());
+    world.nodes().begin_move(QUIET, from, to).await;
+    world.nodes().end_move(QUIET, from, to).await;
+    for run in ["one slot", "many slots"] {
+        let mut relay = world.relay(run, &[("OUTBOX_CHECKPOINT", "100ms")]);
+        write_rows(&world, QUIET, 5).await;
+        world.settled().await;
+        world.checkpointed(QUIET).await;
+        assert!(relay.stop().success());
+        world.take(QUIET, "5").await;
+        let group = world.group(QUIET, GROUP).await.unwrap();
+        // Behind the slot of the stream; none of them has a key.
+        world.nodes().give(1_746..1_946, to).await;
+        let mut relay = world.relay("then", &[("OUTBOX_CHECKPOINT", "100ms")]);
+        relay.logged("leading with token").await;
+        world.reconcile().await;
+        assert_eq!(
+            world.group(QUIET, GROUP).await.unwrap().pending,
+            group.pending,
+            "{}",
+            relay.log()
+        );
+        relay.lost_nothing();
+        assert!(!relay.log().contains("identity key"), "{}", relay.log());
+        assert!(relay.stop().success());
+    }
+}
+
 impl World {
     /// Waits until this stream has all that is sealed of it.
     async fn settled_but_for_writers(&self, stream: &str) {

@@ -171,6 +171,66 @@ async fn groups_of_partitions_come_back_also_where_nothing_is_in_them_yet() {
     world.reconcile().await;
 }
 
+/// Of a stream with nothing to do, what is stored may be half a minute old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_made_just_before_a_change_is_waited_for_and_made_in_new_partitions() {
+    let world = World::new().await;
+    let relay = world.relay("relay", &SHORT);
+    make_group(&world, "few", GROUP).await;
+    write_rows(&world, "few", 10).await;
+    let workers = Workers::join(&world, GROUP, &["few"]);
+    workers.acknowledges_all(&world, "few").await;
+    make_group(&world, "few", "audit").await;
+    world.split("few", 2).await.unwrap();
+    relay.logged("rows of few go to 2 partitions").await;
+    write_rows(&world, "few", 10).await;
+    let sql = "select count(*) from outbox.floor \
+               where stream = 'few' and groups @> '[{\"name\": \"audit\"}]'";
+    eventually("the new group was seen", BOUND, || async {
+        world.owner().await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    for name in ["few:{0}", "few:{1}"] {
+        assert_eq!(world.status(name).await.unwrap().0, "paused");
+        assert!(!world.exists(name).await, "{name} waits for the group");
+    }
+    let workers = Workers::join(&world, "audit", &["few"]);
+    relay.logged("the new ones flow").await;
+    world.settled().await;
+    for name in ["few:{0}", "few:{1}"] {
+        assert!(world.group(name, "audit").await.is_some(), "{name} has the group");
+    }
+    drop(workers);
+    world.reconcile().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_left_open_holds_up_the_change_and_nothing_else() {
+    let world = World::new().await;
+    world.split("new", 2).await.unwrap();
+    let held = world.owner().await;
+    held.batch_execute("begin; select from outbox.partitioning for update").await.unwrap();
+    let relay = world.relay("relay", &SHORT);
+    write_rows(&world, "other", 20).await;
+    world.holds("other", 20).await;
+    // It has asked what is wanted more than once by then, and tried.
+    let asked = "select query_start::text from pg_stat_activity \
+                 where application_name = 'outbox-relay holds' and query like '%outbox.holds%'";
+    let mut polls = std::collections::BTreeSet::<String>::new();
+    let (owner, begun) = (world.owner().await, std::time::Instant::now());
+    while polls.len() < 4 {
+        polls.extend(owner.query(asked, &[]).await.unwrap().iter().map(|row| row.get(0)));
+        assert!(begun.elapsed() < BOUND, "the relay does not ask: {polls:?}");
+        crate::support::pause().await;
+    }
+    write_rows(&world, "other", 20).await;
+    world.holds("other", 40).await;
+    held.batch_execute("rollback").await.unwrap();
+    world.is_split("new", 2).await;
+    world.reconcile().await;
+    assert!(!relay.log().contains("trying again"), "{}", relay.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_cannot_be_made_is_refused_in_words() {
     let world = World::new().await;

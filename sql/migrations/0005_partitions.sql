@@ -14,6 +14,7 @@ create table outbox.partitioning (
     partitions integer not null default 1 check (partitions between 1 and 256),
     before     integer,
     closed     jsonb,
+    changed_at timestamptz,
     wanted     integer check (wanted between 1 and 256)
 );
 comment on table outbox.partitioning is
@@ -25,6 +26,7 @@ comment on column outbox.partitioning.partitions is
 comment on column outbox.partitioning.before is
     'How many there were before; null once every consumer group has acknowledged all that went there until the change.';
 comment on column outbox.partitioning.closed is 'Of each stream that rows went to before, the last number until the change.';
+comment on column outbox.partitioning.changed_at is 'When that change was.';
 comment on column outbox.partitioning.wanted is 'Asked for, and not in force yet; null if nothing is.';
 
 create function outbox.partition_names(stream text, partitions integer) returns setof text
@@ -87,7 +89,8 @@ begin
             hint = 'Its name may have up to 122 of A-Z a-z 0-9 . _ : - and no braces, for those of the partition decide its slot.';
     end if;
     insert into outbox.partitioning (stream) values (set_partitions.stream) on conflict do nothing;
-    select p.* into now from outbox.partitioning p where p.stream = set_partitions.stream for update;
+    -- Without a lock: one that is refused holds none for as long as its transaction stays open.
+    select p.* into now from outbox.partitioning p where p.stream = set_partitions.stream;
     if now.wanted is not null or now.before is not null then
         raise exception using errcode = 'object_not_in_prerequisite_state',
             message = format('outbox.set_partitions: the change of %s to %s partitions is still under way',
@@ -112,9 +115,15 @@ begin
     if lonely is not null then
         raise exception using errcode = 'object_not_in_prerequisite_state',
             message = format('outbox.set_partitions: stream %s has no consumer group', lonely),
-            hint = 'What goes to other partitions has to wait until every group has acknowledged what is there now, and without a group nobody can tell. Make one, and ask again a second later.';
+            hint = 'What goes to other partitions has to wait until every group has acknowledged what is there now, and without a group nobody can tell. Make one, and ask again: the relay may take half a minute to see it.';
     end if;
-    update outbox.partitioning p set wanted = set_partitions.partitions where p.stream = set_partitions.stream;
+    update outbox.partitioning p set wanted = set_partitions.partitions
+    where p.stream = set_partitions.stream and p.partitions = now.partitions and p.wanted is null and p.before is null;
+    if not found then
+        raise exception using errcode = 'serialization_failure',
+            message = format('outbox.set_partitions: somebody else changes the partitions of %s at the same time', stream),
+            hint = 'Look what outbox.partitioning says now, and ask again.';
+    end if;
 end
 $$;
 comment on function outbox.set_partitions(text, integer) is
@@ -123,16 +132,19 @@ revoke all on function outbox.set_partitions(text, integer) from public;
 
 -- As text in a view it would be asked with the rights of the view's owner; as a function it is asked with those of
 -- whoever asks, who may read all of these.
-create function outbox.open_ends(closed jsonb, out stream text, out n bigint) returns setof record
+-- What was stored before the change may lack a group that had been made by then: a stream with nothing to do is
+-- looked at rarely.
+create function outbox.open_ends(closed jsonb, changed_at timestamptz, out stream text, out n bigint)
+    returns setof record
     language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select c.key, c.value::bigint
     from jsonb_each_text(closed) c
     join outbox.floor f on f.stream = c.key
-    where f.n < c.value::bigint or f.groups = '[]'
+    where f.n < c.value::bigint or f.groups = '[]' or f.taken_at is null or f.taken_at < changed_at
 $$;
-comment on function outbox.open_ends(jsonb) is
-    'Of streams with a number each, those where a consumer group has not acknowledged up to it, or where there is none. Locks nothing.';
+comment on function outbox.open_ends(jsonb, timestamptz) is
+    'Of streams with a number each, those where a consumer group has not acknowledged up to it, where there is none, or where nobody has looked since. Locks nothing.';
 
 create view outbox.gated as
 select n.name as stream, p.stream as of,
@@ -140,7 +152,7 @@ select n.name as stream, p.stream as of,
             else format('partitions of %s changed from %s to %s; what comes after waits until every consumer group has '
                         'acknowledged what came before: %s', p.stream, p.before, p.partitions,
                         coalesce((select string_agg(format('%s up to %s', o.stream, o.n), ', ' order by o.stream)
-                                  from outbox.open_ends(p.closed) o), 'it has')) end as reason
+                                  from outbox.open_ends(p.closed, p.changed_at) o), 'it has')) end as reason
 from outbox.partitioning p
 cross join lateral (
     select outbox.partition_names(p.stream, coalesce(p.wanted, p.partitions)) as name
@@ -165,7 +177,7 @@ declare
 begin
     for one in
         select p.* from outbox.partitioning p
-        where p.before is not null and not exists (select from outbox.open_ends(p.closed))
+        where p.before is not null and not exists (select from outbox.open_ends(p.closed, p.changed_at))
         for update skip locked
     loop
         with old as materialized (
@@ -188,7 +200,7 @@ begin
         select half, n.stream, o.nonce, o.count, n.ms, n.n, n.groups || m.groups
         from new n join made m on m.stream = n.stream
         cross join (select nonce, count from old order by taken_at desc limit 1) o;
-        update outbox.partitioning p set before = null, closed = null where p.stream = one.stream;
+        update outbox.partitioning p set before = null, closed = null, changed_at = null where p.stream = one.stream;
         return next one.stream;
     end loop;
 end
@@ -216,11 +228,13 @@ left join lateral (
         where b.last_id - b.first_id >= 10000
           and int8range(b.first_id, b.last_id, '[]') @> e.id and b.stream = e.stream
         union all
-        select b.* from outbox.partitioning p join outbox.batch b
-          on b.last_id - b.first_id < 10000
-          and b.first_id > e.id - 10000 and b.first_id <= e.id and b.last_id >= e.id
-          and starts_with(b.stream, e.stream || ':{')
-        where p.stream = e.stream
+        -- From the highest id down, for the batch that has a row begins close to it.
+        (select b.* from outbox.partitioning p join outbox.batch b
+           on b.last_id - b.first_id < 10000
+           and b.first_id > e.id - 10000 and b.first_id <= e.id and b.last_id >= e.id
+           and starts_with(b.stream, e.stream || ':{') and e.id = any (b.ids)
+         where p.stream = e.stream
+         order by b.first_id desc limit 1)
         union all
         select b.* from outbox.partitioning p join outbox.batch b
           on b.last_id - b.first_id >= 10000
@@ -349,7 +363,7 @@ end
 $$;
 
 revoke all on function outbox.partition_names(text, integer), outbox.crc16(bytea),
-    outbox.partition_of(text, text, bigint), outbox.open_ends(jsonb) from public;
+    outbox.partition_of(text, text, bigint), outbox.open_ends(jsonb, timestamptz) from public;
 
 -- ---------------------------------------------------------------------------------------------
 -- Rights
@@ -366,7 +380,7 @@ begin
     execute format('grant update (dispatched_at) on outbox.batch to %s', role);
     execute format('grant update (head_ms, head_n, groups_lost, state, reason, paused_at, paused_by) '
                    'on outbox.stream to %s', role);
-    execute format('grant update (partitions, before, closed, wanted) on outbox.partitioning to %s', role);
+    execute format('grant update (partitions, before, closed, changed_at, wanted) on outbox.partitioning to %s', role);
     execute format('grant update (ended_at) on outbox.lease to %s', role);
     execute format('grant update (proved) on outbox.scrub to %s', role);
     execute format('grant select, update on sequence outbox.wake_until, outbox.lease_until to %s', role);
@@ -376,7 +390,7 @@ begin
                    'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
                    'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint), '
                    'outbox.partition_names(text, integer), outbox.crc16(bytea), outbox.partition_of(text, text, bigint), '
-                   'outbox.open_ends(jsonb), outbox.open_partitions() to %s', role);
+                   'outbox.open_ends(jsonb, timestamptz), outbox.open_partitions() to %s', role);
 end
 $$;
 

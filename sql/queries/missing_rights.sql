@@ -18,7 +18,7 @@ with object as materialized (
     values ('batch', 'dispatched_at', 'update'), ('lease', 'ended_at', 'update'),
            ('scrub', 'proved', 'update')
     union all
-    select 'partitioning', p, 'update' from unnest('{partitions,before,closed,wanted}'::text[]) p
+    select 'partitioning', p, 'update' from unnest('{partitions,before,closed,changed_at,wanted}'::text[]) p
     union all
     select 'stream', p, 'update'
     from unnest('{head_ms,head_n,groups_lost,state,reason,paused_at,paused_by}'::text[]) p

@@ -19,6 +19,8 @@ pub struct Holds {
     pub split: BTreeMap<Arc<str>, u32>,
     /// Streams, as rows name them, that are to have so many partitions.
     pub wanted: BTreeMap<Arc<str>, u32>,
+    /// Redis streams that new partitions wait for.
+    pub closing: BTreeSet<Arc<str>>,
 }
 
 impl Holds {
@@ -31,6 +33,7 @@ impl Holds {
             match kind {
                 "paused" => drop(holds.paused.insert(name)),
                 "gated" => drop(holds.gated.insert(name)),
+                "closing" => drop(holds.closing.insert(name)),
                 "split" => drop(holds.split.insert(name, partitions)),
                 _ => drop(holds.wanted.insert(name, partitions)),
             }

@@ -156,7 +156,7 @@ impl Log {
     }
 
     /// From the next seal on, rows of `stream` go to so many partitions; until now they went to the streams
-    /// of `ends`, the last positions of which these are. False if nobody asks for it any more.
+    /// of `ends`, the last positions of which these are. False if nobody asks for it any more, or not now.
     ///
     /// # Errors
     /// `Superseded` if the lease is another's. After any other error it is unknown whether it was done; the

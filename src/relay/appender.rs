@@ -25,7 +25,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::outbox::Holds;
-use crate::stream::{Append, Appended, Life, Limits, Owner, Place, Shard};
+use crate::stream::{Append, Appended, Claim, Life, Limits, Owner, Place, Shard};
 use crate::telemetry::Metrics;
 
 /// Pipelines of appends in flight: enough to hide a round trip, few enough to bound memory.
@@ -208,11 +208,11 @@ impl Appender {
 
     fn audited(&mut self, audit: Audit) {
         self.work.auditing = false;
-        for shard in self.primaries.shards() {
-            match audit.fresh.contains(&shard) {
-                true => self.emptied(shard),
+        for (shard, claim) in audit.claims {
+            match claim {
+                Claim::Fresh => self.emptied(shard),
                 // Whoever made it.
-                false => self.primaries.of(shard).nameless = false,
+                Claim::Ours => self.primaries.of(shard).nameless = false,
             }
         }
         let mut losses = report::Losses::default();

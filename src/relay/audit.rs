@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::servers::Redis;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::position::Position;
 use crate::stream::{Claim, Owner, Place, Shard};
 
@@ -26,8 +26,8 @@ pub(super) struct Asked {
 pub(super) struct Audit {
     /// When it began.
     pub(super) begun: Instant,
-    /// Primaries whose identity key was gone.
-    pub(super) fresh: Vec<Shard>,
+    /// What came of claiming each primary; one without memory for an identity is left out.
+    pub(super) claims: Vec<(Shard, Claim)>,
     /// Where each stream is.
     pub(super) places: Vec<(Asked, Place)>,
 }
@@ -53,23 +53,30 @@ impl Asked {
 /// Asks for all streams at once.
 pub(super) async fn audit(redis: &dyn Redis, owner: &Owner, asked: Vec<Asked>) -> Result<Audit> {
     let begun = Instant::now();
-    let fresh = fresh(redis, owner, redis.shards()).await?;
+    let claims = claim(redis, owner, redis.shards()).await?;
     let streams: Vec<_> = asked.iter().map(|asked| asked.stream.clone()).collect();
     let places = redis.positions(&streams).await?;
-    Ok(Audit { begun, fresh, places: asked.into_iter().zip(places).collect() })
+    Ok(Audit { begun, claims, places: asked.into_iter().zip(places).collect() })
 }
 
-/// Those of the primaries that had no identity; they have one now.
-pub(super) async fn fresh(
+/// Claims primaries; those that had no identity have one now, but for one without memory for it.
+///
+/// # Errors
+/// `Busy` if none could be claimed for want of memory.
+pub(super) async fn claim(
     redis: &dyn Redis,
     owner: &Owner,
     shards: impl IntoIterator<Item = Shard>,
-) -> Result<Vec<Shard>> {
-    let mut fresh = Vec::new();
+) -> Result<Vec<(Shard, Claim)>> {
+    let (mut claims, mut refused) = (Vec::new(), None);
     for shard in shards {
-        if redis.claim(shard, owner).await? == Claim::Fresh {
-            fresh.push(shard);
+        match redis.claim(shard, owner).await {
+            Err(busy) if busy.kind() == Kind::Busy => refused = Some(busy),
+            claim => claims.push((shard, claim?)),
         }
     }
-    Ok(fresh)
+    match refused {
+        Some(busy) if claims.is_empty() => Err(busy),
+        _ => Ok(claims),
+    }
 }

@@ -95,6 +95,8 @@ impl Appender {
         }));
         // Also where nothing is due: the canary is how it is seen that a primary has gone back.
         let shards = if one.is_some() { Vec::new() } else { self.primaries.shards() };
+        // What is stored of new partitions are the groups that they are to have.
+        due.retain(|due| !self.held.gated.contains(&due.asked.stream));
         let mut parts: BTreeMap<Shard, Vec<Due>> =
             shards.into_iter().map(|shard| (shard, Vec::new())).collect();
         for due in due {

@@ -69,7 +69,8 @@ async fn holds(hold: Hold, told: Sender<Holds>) -> Result<()> {
             hold.open_partitions().await?.iter().for_each(|stream| report::opened(stream));
         }
         let holds = hold.holds().await?;
-        if last.as_ref() != Some(&holds) {
+        // What is wanted may have been refused for a moment.
+        if last.as_ref() != Some(&holds) || !holds.wanted.is_empty() {
             last = Some(holds.clone());
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
             told.send(holds).await.map_err(ended)?;

@@ -19,7 +19,7 @@ use crate::error::{Kind, Target};
 use crate::failpoint::failpoint;
 use crate::outbox::{Holds, Reached, State, StateChange};
 use crate::position::Position;
-use crate::stream::{Full, Limits, Place, Shard};
+use crate::stream::{Claim, Full, Limits, Place, Shard};
 use crate::telemetry::Cause;
 
 /// Streams replayed at once.
@@ -81,11 +81,13 @@ impl Appender {
             // A stream that is gone may have gone with everything else.
             let gone = names.iter().zip(&places).filter(|(_, place)| **place == Place::Missing);
             let gone: BTreeSet<Shard> = gone.map(|(stream, _)| redis.shard(stream)).collect();
-            let fresh = match audit::fresh(&*redis, &owner, gone).await {
+            let claims = match audit::claim(&*redis, &owner, gone).await {
                 // No memory for an identity: an audit makes it later.
                 Err(busy) if busy.kind() == Kind::Busy => Vec::new(),
-                fresh => fresh?,
+                claims => claims?,
             };
+            let fresh = claims.into_iter().filter(|(_, claim)| *claim == Claim::Fresh);
+            let fresh = fresh.map(|(shard, _)| shard).collect();
             let places = asked.into_iter().zip(places);
             let places = places.map(|((stream, epoch), place)| (stream, epoch, place)).collect();
             Ok(Report::Looked { fresh, places })
@@ -153,6 +155,10 @@ impl Appender {
                 }
                 _ => {}
             }
+        }
+        for stream in holds.closing.difference(&self.held.closing) {
+            // Looked at and stored anew: it may have a group by now that nobody has seen.
+            self.rota.forget_one(stream);
         }
         // Only now, for what is sealed for new partitions has to wait.
         for (stream, partitions) in &holds.wanted {

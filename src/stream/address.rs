@@ -162,7 +162,7 @@ fn nodes(scheme: &str, rest: &str, tls: &Tls) -> Result<Vec<Client>, String> {
         let info = url.as_str().into_connection_info().map_err(|_| wrong())?;
         client(info, tls)
     };
-    match hosts.contains(['/', '?']) || hosts.split(',').any(str::is_empty) {
+    match rest.trim_end_matches('/').contains(['/', '?']) || hosts.split(',').any(str::is_empty) {
         true => Err(wrong()),
         false => hosts.split(',').map(node).collect(),
     }
@@ -277,9 +277,11 @@ mod tests {
             "redis+cluster://:secret@a,/",
             "redis+cluster://:secret@a/1",
             "redis+cluster://:secret@a:x",
+            "redis+cluster://user:12?secret@a",
         ] {
             let told = read(bad).expect_err(bad);
-            assert!(told.contains("redis+") && !told.contains("secret"), "{bad}: {told}");
+            let named = told.contains("sentinel") || told.contains("cluster");
+            assert!(named && !told.contains("secret"), "{bad}: {told}");
         }
         let told = read("redis://u:12#secret@h").expect_err("it has a #");
         assert!(told.contains("%23") && !told.contains("secret"), "{told}");

@@ -15,8 +15,9 @@ use super::slot::slot;
 use super::topology::Topology;
 use crate::error::{Kind, Result, Target};
 
-/// Tags among which identity keys of earlier times are looked for.
-const LOOKED_AT: u32 = 64;
+/// Tags among which identity keys of earlier times are looked for: while a primary had few slots, the first
+/// one that fitted was high.
+const LOOKED_AT: u32 = 20_000;
 /// Tags tried until each primary has one: even one that has a single slot gets one.
 const TRIED: u32 = 200_000;
 /// Redirections followed for one command.
@@ -91,6 +92,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Connections to where redirections led.
+    pub(super) async fn led_to(&self) -> Vec<MultiplexedConnection> {
+        self.asked.lock().await.values().cloned().collect()
+    }
+
     async fn connection_to(&self, address: &str) -> Result<MultiplexedConnection> {
         let mut asked = self.asked.lock().await;
         if let Some(connection) = asked.get(address) {
@@ -118,7 +124,7 @@ impl Tags {
             if tag < LOOKED_AT || of.0.is_empty() {
                 of.0.push(tag);
             }
-            if tag >= LOOKED_AT && (decided || tags.iter().all(|tags| !tags.0.is_empty())) {
+            if decided || tag >= LOOKED_AT && tags.iter().all(|tags| !tags.0.is_empty()) {
                 break;
             }
         }
@@ -135,16 +141,19 @@ impl Tags {
         let mut pipeline = Pipeline::with_capacity(self.0.len());
         pipeline.ignore_errors();
         for tag in &self.0 {
-            pipeline.cmd("HMGET").arg(tagged(key, *tag)).arg("nonce");
+            pipeline.cmd("HGET").arg(tagged(key, *tag)).arg("nonce");
         }
-        let replies: Vec<RedisResult<Vec<Option<String>>>> = match self.0.is_empty() {
+        let replies: Vec<RedisResult<Option<String>>> = match self.0.is_empty() {
             true => Vec::new(),
             false => pipeline.query_async(&mut connection).await.map_err(in_words)?,
         };
+        // It has been left behind by the others, and names places of old.
+        if replies.iter().any(|reply| code_of(reply) == "CLUSTERDOWN") {
+            let context = format!("the cluster does not serve as Redis at {name} sees it");
+            return Err(Target::Redis.error(Kind::Unavailable, context));
+        }
         // One that cannot be read is met again by whoever claims it.
-        let is_there = |found: &RedisResult<Vec<Option<String>>>| {
-            found.as_ref().is_ok_and(|found| found.first().is_some_and(Option::is_some))
-        };
+        let is_there = |found: &RedisResult<Option<String>>| matches!(found, Ok(Some(_)));
         let there = self.0.iter().zip(&replies).filter(|(_, found)| is_there(found));
         let there: Vec<u32> = there.map(|(tag, _)| *tag).collect();
         let tag = there.first().or(self.0.first()).copied();

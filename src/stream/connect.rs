@@ -104,7 +104,9 @@ impl Server {
         let mut failed = None;
         for client in self.clients().await? {
             match self.connect_to(&client).await {
-                Err(error) if error.kind() == Kind::Unavailable => failed = failed.or(Some(error)),
+                Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Busy) => {
+                    failed = failed.or(Some(error));
+                }
                 connected => return connected,
             }
         }
@@ -116,7 +118,12 @@ impl Server {
         let reach = Reach { server: self.clone(), info: client.get_connection_info().clone() };
         let connection = self.open(client).await?;
         let info = redis::cmd("INFO").query_async::<String>(&mut connection.clone()).await;
+        let is_cluster = matches!(self.known, Address::Cluster(_));
         let info = match info {
+            // Another node may have time.
+            Err(error) if is_cluster && classify(code(&error)) == Class::BackOff => {
+                return Err(in_words(error));
+            }
             // Who asks for what it cannot do finds out.
             Err(error) if matches!(classify(code(&error)), Class::BackOff | Class::Operator) => {
                 String::new()
@@ -124,15 +131,13 @@ impl Server {
             info => info.map_err(in_words)?,
         };
         self.refuse_role(&info)?;
-        let (nodes, cluster) = match field(&info, "cluster_enabled").as_str() {
-            "1" => {
-                let (cluster, nodes) = Cluster::join(reach, connection, &self.prefix).await?;
-                (nodes, Some(Arc::new(cluster)))
-            }
-            _ => {
-                let name = place(&reach.info);
-                (vec![Node { name, connection, tag: None, former: Vec::new() }], None)
-            }
+        let says_so = field(&info, "cluster_enabled") == "1" || is_cluster && info.is_empty();
+        let (nodes, cluster) = if says_so {
+            let (cluster, nodes) = Cluster::join(reach, connection, &self.prefix).await?;
+            (nodes, Some(Arc::new(cluster)))
+        } else {
+            let name = place(&reach.info);
+            (vec![Node { name, connection, tag: None, former: Vec::new() }], None)
         };
         let scripts = Arc::new(Scripts::new());
         let (prefix, durability) = (self.prefix.clone(), self.durability);
@@ -143,6 +148,8 @@ impl Server {
     fn refuse_role(&self, info: &str) -> Result<()> {
         let name = self.name();
         match &self.known {
+            // It did not say.
+            _ if info.is_empty() => Ok(()),
             Address::Sentinels(_) if field(info, "role") != "master" => {
                 let context = format!(
                     "the server that the sentinels of Redis at {name} name is not the primary yet"

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd};
 
 use super::connect::in_words;
-use super::shard::{Redis, Shard};
+use super::shard::Redis;
 use crate::error::{Error, Kind, Result, Target};
 
 /// Waited at a time; less than an answer is waited for.
@@ -35,13 +36,19 @@ impl Redis {
     pub(super) async fn make_durable(&self) -> Result<()> {
         match self.durability {
             Durability::Memory => Ok(()),
-            _ => try_join_all(self.shards().into_iter().map(|shard| self.make_durable_on(shard)))
-                .await
-                .map(drop),
+            _ => {
+                let nodes = self.nodes.iter().map(|node| node.connection.clone());
+                let mut written_on: Vec<_> = nodes.collect();
+                if let Some(cluster) = &self.cluster {
+                    written_on.extend(cluster.led_to().await);
+                }
+                let waiting = written_on.into_iter().map(|one| self.make_durable_on(one));
+                try_join_all(waiting).await.map(drop)
+            }
         }
     }
 
-    async fn make_durable_on(&self, shard: Shard) -> Result<()> {
+    async fn make_durable_on(&self, mut connection: MultiplexedConnection) -> Result<()> {
         let milliseconds = PATIENCE.as_millis() as u64;
         let (command, wanted, of) = match self.durability {
             Durability::Memory => return Ok(()),
@@ -52,9 +59,7 @@ impl Redis {
                 (cmd("WAITAOF").arg(1).arg(0).arg(milliseconds).to_owned(), 1, "append-only files")
             }
         };
-        let replies = self.send_to(shard, vec![command]).await?;
-        let none = || Target::Redis.error(Kind::Internal, "Redis left WAIT unanswered");
-        let reply: RedisResult<Value> = replies.into_iter().next().ok_or_else(none)?;
+        let reply: RedisResult<Value> = command.query_async(&mut connection).await;
         let reached = reply.map_err(unable)?;
         // WAITAOF counts this server's file, and then those of replicas.
         let reached: Vec<u32> = match redis::from_redis_value(reply_as_list(reached)) {

@@ -223,6 +223,6 @@ async fn ask(
 }
 
 /// The code of an error reply.
-pub(super) fn code_of(reply: &RedisResult<Value>) -> &str {
+pub(super) fn code_of<T>(reply: &RedisResult<T>) -> &str {
     reply.as_ref().err().map_or("", code)
 }

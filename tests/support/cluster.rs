@@ -19,9 +19,23 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// So many primaries, each with so many replicas, that take one for dead after a second.
     pub(crate) async fn start(primaries: usize, replicas: usize) -> Self {
-        let user = format!("{RELAY} on nopass {} {}", rights(""), rights_in_cluster());
-        let options = RedisOptions::default().with("user", &user);
-        Self { nodes: nodes::form(options, primaries, replicas).await }
+        Self { nodes: nodes::form(options(), primaries, replicas).await }
+    }
+
+    /// A primary more, without a slot. Returns its place.
+    pub(crate) async fn join(&mut self) -> usize {
+        nodes::join(options(), &mut self.nodes).await;
+        self.nodes.len() - 1
+    }
+
+    /// Lets a node have slots of another one that have no key.
+    pub(crate) async fn give(&self, slots: std::ops::Range<u16>, to: usize) {
+        let id = id(&self.nodes[to]).await;
+        for slot in slots.map(|slot| slot.to_string()) {
+            for node in &self.nodes {
+                ask::<()>(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &id]).await;
+            }
+        }
     }
 
     /// Waits until every node that runs knows all of them, and says that the cluster serves.
@@ -86,4 +100,9 @@ impl Cluster {
         })
         .await;
     }
+}
+
+fn options() -> RedisOptions {
+    let user = format!("{RELAY} on nopass {} {}", rights(""), rights_in_cluster());
+    RedisOptions::default().with("user", &user)
 }

@@ -38,6 +38,15 @@ pub(crate) async fn form(options: RedisOptions, primaries: usize, replicas: usiz
     nodes
 }
 
+/// A primary more, without a slot.
+pub(crate) async fn join(options: RedisOptions, nodes: &mut Vec<Redis>) {
+    let node = start(&options.with("cluster-enabled", "yes").with("cluster-node-timeout", "1000"));
+    let port = nodes[0].port().to_string();
+    ask::<()>(&node, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+    nodes.push(node);
+    agree(nodes).await;
+}
+
 /// Waits until every node that runs knows all of them, and says that the cluster serves.
 pub(crate) async fn agree(nodes: &[Redis]) {
     let known = format!("cluster_known_nodes:{}\r", nodes.len());

@@ -17,8 +17,41 @@ use super::{eventually, pause};
 /// What XREADGROUP answers: streams with entries, each with its fields unless it was deleted.
 pub(crate) type Reply = Vec<(String, Vec<(String, Option<Vec<String>>)>)>;
 
-/// How often each event was given, by stream, as rows name it.
-type Given = HashMap<(String, Uuid), u32>;
+/// What a group was given, by stream, as rows name it.
+#[derive(Default)]
+struct Given {
+    times: HashMap<(String, Uuid), u32>,
+    /// When each event was given first, in order over all streams.
+    first: HashMap<(String, Uuid), usize>,
+}
+
+impl Given {
+    fn note(&mut self, stream: &str, event: Uuid) {
+        let key = (named(stream).to_owned(), event);
+        let order = self.first.len();
+        self.first.entry(key.clone()).or_insert(order);
+        *self.times.entry(key).or_default() += 1;
+    }
+
+    /// Entries of a key were given in their order, in whatever partition they were.
+    fn check_order(&self, world: &World) {
+        let mut orders: HashMap<(String, String), Vec<(u64, usize)>> = HashMap::new();
+        for note in world.journal.notes() {
+            let at = self.first.get(&(note.stream.clone(), note.event_id));
+            if let (Some(number), Some(key), Some(at)) = (note.number, note.key, at) {
+                orders.entry((note.stream, key)).or_default().push((number, *at));
+            }
+        }
+        for ((stream, key), mut order) in orders {
+            order.sort_unstable();
+            let given: Vec<usize> = order.iter().map(|(_, at)| *at).collect();
+            assert!(
+                given.is_sorted(),
+                "stream {stream}: key {key} was given in the order {order:?}"
+            );
+        }
+    }
+}
 
 /// One consumer per stream, all of one group. Any error is met by trying the same call again, on a new
 /// connection if need be. After an error, and when there is nothing new, it reads what was given before
@@ -88,7 +121,8 @@ impl Workers {
             task.await.unwrap();
         }
         let given = self.given.lock().unwrap();
-        given.values().map(|times| *times as usize - 1).sum()
+        given.check_order(world);
+        given.times.values().map(|times| *times as usize - 1).sum()
     }
 
     /// Waits until the group has acknowledged all that is sealed in `stream`, and ends.
@@ -117,7 +151,7 @@ impl Workers {
                 Fate::RolledBack => false,
                 Fate::Unknown => kept.contains(&note.event_id),
             })
-            .filter(|note| !given.contains_key(&(note.stream.clone(), note.event_id)))
+            .filter(|note| !given.times.contains_key(&(note.stream.clone(), note.event_id)))
             .map(|note| note.event_id)
             .collect()
     }
@@ -175,8 +209,7 @@ impl Worker {
             for (id, fields) in &entries {
                 if let Some(event) = fields.as_ref().and_then(|fields| fields.get(1)) {
                     let event: Uuid = event.parse().unwrap();
-                    let key = (named(&self.stream).to_owned(), event);
-                    *self.given.lock().unwrap().entry(key).or_default() += 1;
+                    self.given.lock().unwrap().note(&self.stream, event);
                 }
                 done.push(id.clone());
             }
