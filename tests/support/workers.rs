@@ -85,18 +85,27 @@ impl Workers {
     /// As [`Workers::join`], of the Redis that is found at one of `urls`.
     pub(crate) fn join_at(urls: &[String], group: &str, streams: &[&str]) -> Self {
         let (given, over) = (Arc::<Mutex<Given>>::default(), Arc::<AtomicBool>::default());
-        let mut tasks = Vec::new();
+        let mut workers = Self { group: group.to_owned(), given, over, tasks: Vec::new() };
+        workers.start(urls, streams);
+        workers
+    }
+
+    /// Reads more streams by the same group.
+    pub(crate) fn join_more(&mut self, world: &World, streams: &[&str]) {
+        self.start(&[world.redis.url()], streams);
+    }
+
+    fn start(&mut self, urls: &[String], streams: &[&str]) {
         for stream in streams {
             let worker = Worker {
                 urls: urls.to_owned(),
                 stream: (*stream).to_owned(),
-                group: group.to_owned(),
-                given: given.clone(),
-                over: over.clone(),
+                group: self.group.clone(),
+                given: self.given.clone(),
+                over: self.over.clone(),
             };
-            tasks.push(tokio::spawn(worker.run()));
+            self.tasks.push(tokio::spawn(worker.run()));
         }
-        Self { group: group.to_owned(), given, over, tasks }
     }
 
     /// Waits until the group has been given every event that was committed to its streams and has
