@@ -86,16 +86,16 @@ impl Workers {
     pub(crate) fn join_at(urls: &[String], group: &str, streams: &[&str]) -> Self {
         let (given, over) = (Arc::<Mutex<Given>>::default(), Arc::<AtomicBool>::default());
         let mut workers = Self { group: group.to_owned(), given, over, tasks: Vec::new() };
-        workers.start(urls, streams);
+        workers.set_to(urls, streams);
         workers
     }
 
     /// Reads more streams by the same group.
     pub(crate) fn join_more(&mut self, world: &World, streams: &[&str]) {
-        self.start(&[world.redis.url()], streams);
+        self.set_to(&[world.redis.url()], streams);
     }
 
-    fn start(&mut self, urls: &[String], streams: &[&str]) {
+    fn set_to(&mut self, urls: &[String], streams: &[&str]) {
         for stream in streams {
             let worker = Worker {
                 urls: urls.to_owned(),
