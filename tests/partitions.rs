@@ -106,6 +106,9 @@ async fn keys_keep_their_order_however_often_the_number_of_partitions_changes() 
     let all: Vec<String> = std::iter::once(STREAM.to_owned()).chain(names(6)).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     // Whoever reads partitions is at work before anybody reads what came earlier.
+    for name in names(6) {
+        make_group(&world, &name, GROUP).await;
+    }
     let mut workers = Workers::join(&world, GROUP, &all[1..]);
     for partitions in [2, 6, 1, 3] {
         world.split(STREAM, partitions).await.unwrap();
@@ -177,39 +180,51 @@ async fn groups_of_partitions_come_back_also_where_nothing_is_in_them_yet() {
     world.reconcile().await;
 }
 
-/// Of a stream with nothing to do, what is stored may be half a minute old.
+/// Of a stream with nothing to do, what is stored may be half a minute old; each has a turn of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_made_just_before_a_change_is_waited_for_and_made_in_new_partitions() {
+    const FEW: [&str; 4] = ["one", "two", "three", "four"];
     let world = World::new().await;
     let relay = world.relay("relay", &[]);
-    make_group(&world, "few", GROUP).await;
-    write_rows(&world, "few", 10).await;
-    let workers = Workers::join(&world, GROUP, &["few"]);
-    workers.acknowledges_all(&world, "few").await;
-    make_group(&world, "few", "audit").await;
-    world.split("few", 2).await.unwrap();
-    relay.logged("rows of few go to 2 partitions").await;
-    write_rows(&world, "few", 10).await;
-    let sql = "select count(*) from outbox.floor \
-               where stream = 'few' and groups @> '[{\"name\": \"audit\"}]'";
-    eventually("the new group was seen", BOUND, || async {
-        world.owner().await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
-    })
-    .await;
-    for name in ["few:{0}", "few:{1}"] {
-        assert_eq!(world.status(name).await.unwrap().0, "paused");
-        assert!(!world.exists(name).await, "{name} waits for the group");
+    for stream in FEW {
+        make_group(&world, stream, GROUP).await;
+        write_rows(&world, stream, 10).await;
     }
-    let workers = Workers::join(&world, "audit", &["few"]);
-    relay.logged("the new ones flow").await;
+    let workers = Workers::join(&world, GROUP, &FEW);
+    workers.acknowledges_all_of(&world, &FEW).await;
+    for stream in FEW {
+        make_group(&world, stream, "audit").await;
+        world.split(stream, 2).await.unwrap();
+    }
+    for stream in FEW {
+        relay.logged(&format!("rows of {stream} go to 2 partitions")).await;
+        write_rows(&world, stream, 10).await;
+        let seen = format!(
+            "select count(*) from outbox.floor \
+             where stream = '{stream}' and groups @> '[{{\"name\": \"audit\"}}]'"
+        );
+        eventually("the new group was seen", BOUND, || async {
+            world.owner().await.query_one(&seen, &[]).await.unwrap().get::<_, i64>(0) == 1
+        })
+        .await;
+        for name in [format!("{stream}:{{0}}"), format!("{stream}:{{1}}")] {
+            assert_eq!(world.status(&name).await.unwrap().0, "paused");
+            assert!(!world.exists(&name).await, "{name} waits for the group");
+        }
+    }
+    let _workers = Workers::join(&world, "audit", &FEW);
+    for stream in FEW {
+        relay.logged(&format!("every consumer group of {stream} has acknowledged")).await;
+    }
     world.settled().await;
-    for name in ["few:{0}", "few:{1}"] {
-        assert!(world.group(name, "audit").await.is_some(), "{name} has the group");
+    for stream in FEW {
+        let name = format!("{stream}:{{0}}");
+        assert!(world.group(&name, "audit").await.is_some(), "{name} has the group");
     }
-    drop(workers);
     world.reconcile().await;
 }
 
+/// Every stream would wait for a seal that waits for a lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_left_open_holds_up_the_change_and_nothing_else() {
     let world = World::new().await;

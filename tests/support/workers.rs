@@ -136,12 +136,17 @@ impl Workers {
 
     /// Waits until the group has acknowledged all that is sealed in `stream`, and ends.
     pub(crate) async fn acknowledges_all(self, world: &World, stream: &str) {
-        let what = format!("group {} has acknowledged all of {stream}", self.group);
+        self.acknowledges_all_of(world, &[stream]).await;
+    }
+
+    /// As [`Workers::acknowledges_all`], of several streams.
+    pub(crate) async fn acknowledges_all_of(self, world: &World, streams: &[&str]) {
+        let what = format!("group {} has acknowledged all of {streams:?}", self.group);
         eventually(&what, Duration::from_secs(60), || async {
-            let sql = "select sealed = acked and undispatched = 0 from outbox.stream_status \
-                       where stream = $1";
-            let row = world.owner().await.query_opt(sql, &[&stream]).await.unwrap();
-            row.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
+            let sql = "select count(*) from outbox.stream_status \
+                       where stream = any ($1) and sealed = acked and undispatched = 0";
+            let row = world.owner().await.query_one(sql, &[&streams]).await.unwrap();
+            row.get::<_, i64>(0) == streams.len() as i64
         })
         .await;
     }
