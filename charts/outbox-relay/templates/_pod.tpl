@@ -79,17 +79,14 @@ dnsConfig:
 {{- end }}
 {{- end }}
 
-{{- define "outbox-relay.extraEnv" -}}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
-
-{{/* Two entries of a name are refused by the cluster, or the last wins: better to hear of it now. */}}
+{{/* All variables of the relay. Two of a name are refused by the cluster, or the last wins: better to hear of it now. */}}
 {{- define "outbox-relay.env" -}}
-{{- $env := join "\n" (list (include "outbox-relay.serverEnv" .server) (include "outbox-relay.serverEnv" .redis) (include "outbox-relay.settingsEnv" .root) (printf "- name: OUTBOX_HTTP\n  value: %q" (printf "%s:%d" .root.Values.http.address (int64 .root.Values.http.port)))) }}
+{{- $servers := list (include "outbox-relay.serverEnv" .database) (include "outbox-relay.serverEnv" .redis) }}
+{{- $env := join "\n" (append $servers (include "outbox-relay.settingsEnv" .root)) | fromYamlArray }}
+{{- $http := printf "%s:%d" .root.Values.http.address (int64 .root.Values.http.port) }}
+{{- $env = append $env (dict "name" "OUTBOX_HTTP" "value" $http) }}
 {{- $names := list }}
-{{- range fromYamlArray $env }}
+{{- range $env }}
 {{- $names = append $names .name }}
 {{- end }}
 {{- range .root.Values.extraEnv }}
@@ -97,11 +94,7 @@ dnsConfig:
 {{- fail (printf "extraEnv: %s is set by other values already" .name) }}
 {{- end }}
 {{- end }}
-{{- range (splitList "\n" (printf "%s\n%s" $env (include "outbox-relay.extraEnv" .root))) }}
-{{- if trim . }}
-{{ . }}
-{{- end }}
-{{- end }}
+{{- concat $env .root.Values.extraEnv | toYaml }}
 {{- end }}
 
 {{/* The container that makes the schema; of (dict "root" . "owner" …). */}}
@@ -118,7 +111,7 @@ dnsConfig:
     - --relay-role={{ . }}
     {{- end }}
   env:
-    {{- include "outbox-relay.serverEnv" .owner | nindent 4 }}
+    {{- include "outbox-relay.serverEnv" .owner | trim | nindent 4 }}
     {{- with .root.Values.settings.log }}
     - name: OUTBOX_LOG
       value: {{ . | quote }}
@@ -127,7 +120,9 @@ dnsConfig:
     - name: OUTBOX_LOG_FORMAT
       value: {{ . | quote }}
     {{- end }}
-    {{- include "outbox-relay.extraEnv" .root | nindent 4 }}
+    {{- with .root.Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- with .root.Values.extraEnvFrom }}
   envFrom:
     {{- toYaml . | nindent 4 }}
@@ -157,7 +152,7 @@ imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args:
   - {{ .command }}
 env:
-  {{- include "outbox-relay.env" (dict "root" .root "server" .database "redis" .redis) | trim | nindent 2 }}
+  {{- include "outbox-relay.env" (dict "root" .root "database" .database "redis" .redis) | nindent 2 }}
 {{- with .root.Values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
