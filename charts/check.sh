@@ -1,17 +1,19 @@
 #!/bin/sh
 # Checks the chart without a cluster:
 #
-#     sh charts/check.sh target/tmp/charts
+#     sh charts/check.sh target/tmp/charts [target/release/outbox-relay]
 #
-# fetches pinned tools into that folder, once, and prints a line for each check. What cannot be had is SKIPPED and
-# says why; a check that fails ends this with 1. No cluster is asked: what only a cluster does (admission, scheduling,
-# rollouts, the operator's webhook) is not seen here.
+# fetches pinned tools into that folder, once, and prints a line for each check; with the program it also sees that
+# the program understands what pods tell it. What cannot be had is SKIPPED and says why; a check that fails ends this
+# with 1. No cluster is asked: what only a cluster does (admission, scheduling, rollouts, the operator's webhook) is
+# not seen here.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 chart=$here/outbox-relay
-mkdir -p "${1:?usage: sh charts/check.sh FOLDER}" && tools=$(cd "$1" && pwd) || exit 1
+mkdir -p "${1:?usage: sh charts/check.sh FOLDER [RELAY]}" && tools=$(cd "$1" && pwd) || exit 1
 work=$tools/work
 rm -rf "$work" && mkdir -p "$work" || exit 1
+relay=${2:-}
 failed=0
 
 # Kubernetes versions whose schemas everything is held against, the oldest first: the chart's kubeVersion.
@@ -159,6 +161,14 @@ if fetch python fetch_python kubernetes-validate==1.37.0 yamllint==1.38.0; then
         "$chart/values.schema.json"
     check "every pod is restricted, and hooks need nothing that comes later" \
         "$tools/python/bin/python" "$here/check/pods.py" "$work/$version"/*.yaml
+    if [ ! -x "$relay" ]; then
+        skipped "whether the program understands what pods tell it" "no program was named"
+    elif ! command -v openssl >/dev/null; then
+        skipped "whether the program understands what pods tell it" "openssl, which makes certificates, is not there"
+    else
+        check "the program understands what pods tell it" \
+            "$tools/python/bin/python" "$here/check/relay.py" "$relay" "$work/$version"/*.yaml
+    fi
     for kubernetes in $versions; do
         check "schemas of Kubernetes $kubernetes" kubernetes "$kubernetes"
     done
