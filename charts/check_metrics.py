@@ -1,0 +1,408 @@
+"""What check_metrics.sh cannot do in a shell: types of the dashboard, and the live check.
+
+check_metrics.py types CHART FOLDER   the dashboard against @grafana/schema, which is installed in FOLDER
+check_metrics.py live CHART RELAY     metrics, alerts and dashboard against a real Prometheus that scrapes a
+                                      leader and a standby under load; then with things that go wrong
+"""
+
+import contextlib
+import glob
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+# Panels that show nothing while all is well.
+EMPTY_WHEN_WELL = {"What is stuck? Streams that do not flow", "What fails?"}
+# A selector of one of our metrics. Every series is there from the start, so each selects something.
+SELECTOR = re.compile(r"outbox_relay_\w+(?:\{[^}]*\})?")
+JOB = "shop/outbox-relay"
+
+failed = False
+
+
+def report(what, problems):
+    global failed
+    if not problems:
+        print(f"passed {what}", flush=True)
+        return
+    failed = True
+    print(f"FAILED {what}:", *problems, sep="\n    ", flush=True)
+
+
+def eventually(bound, ready):
+    """The first answer that is true, or else the last one when time is up."""
+    end = time.monotonic() + bound
+    while True:
+        answer = ready()
+        if answer or time.monotonic() > end:
+            return answer
+        time.sleep(0.5)
+
+
+# ---- the dashboard ----
+
+
+def dashboard(chart):
+    with open(f"{chart}/files/dashboard.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def expressions(board):
+    """(panel, expression) with what Grafana would put in for its variables, but wider."""
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            expr = target["expr"]
+            for variable, text in (
+                ("$__rate_interval", "15s"),
+                ("$__range", "5m"),
+                ("$job", ".*"),
+                ("$instance", ".*"),
+            ):
+                expr = expr.replace(variable, text)
+            yield panel["title"], expr
+
+
+def types(chart, folder):
+    """Writes the dashboard as TypeScript, each part with the type that Grafana has for it."""
+    schema = f"{folder}/node_modules/@grafana/schema/dist/types"
+    board = dashboard(chart)
+    panels = board.pop("panels")
+    lines = [
+        f'import * as core from "{schema}/index";',
+        # Grafana's enums, as the texts that stand in JSON.
+        "type Plain<T> = T extends string ? `${T}` : T extends object ? "
+        "{ [K in keyof T]: Plain<T[K]> } : T;",
+        f"export const board: Plain<core.Dashboard> = {json.dumps(board)};",
+    ]
+    for kind in sorted({panel["type"] for panel in panels}):
+        (file,) = glob.glob(f"{schema}/raw/composable/{kind}/panelcfg/x/*_types.gen.d.ts")
+        lines.append(f'import * as {kind} from "{file.removesuffix(".d.ts")}";')
+    for panel in panels:
+        name, kind = f"panel{panel['id']}", panel["type"]
+        options = panel.pop("options")
+        custom = panel["fieldConfig"]["defaults"].pop("custom", None)
+        lines += [
+            f"export const {name}: Plain<core.Panel> = {json.dumps(panel)};",
+            f"export const {name}Options: Plain<{kind}.Options> = {json.dumps(options)};",
+        ]
+        if custom is not None:
+            lines.append(
+                f"export const {name}Custom: Plain<{kind}.FieldConfig> = {json.dumps(custom)};"
+            )
+    with tempfile.TemporaryDirectory() as temporary:
+        file = f"{temporary}/dashboard.ts"
+        with open(file, "w", encoding="utf-8") as out:
+            out.write("\n".join(lines))
+        compiler = f"{folder}/node_modules/typescript/bin/tsc"
+        flags = "--noEmit --strict --skipLibCheck --target es2022 --module esnext --moduleResolution bundler"
+        sys.exit(subprocess.run(["node", compiler, *flags.split(), file], check=False).returncode)
+
+
+# ---- servers ----
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def postgres_folder():
+    """As the relay's own tests find it."""
+    places = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
+    for place in [os.environ.get("OUTBOX_PG_BIN"), *os.environ["PATH"].split(":"), *reversed(places)]:
+        if place and os.path.exists(f"{place}/postgres") and os.path.exists(f"{place}/initdb"):
+            return place
+    return None
+
+
+class Servers:
+    """Postgres, Redis, two relays and Prometheus, all private, all ended with the block."""
+
+    def __init__(self, folder, relay, ends):
+        self.folder, self.relay, self.ends = folder, relay, ends
+        self.postgres_port, self.redis_port = free_port(), free_port()
+        self.database = f"postgres://outbox@127.0.0.1:{self.postgres_port}/postgres"
+        self.relays = {}
+
+    def start(self, name, command, **options):
+        with open(f"{self.folder}/{name}.log", "ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        self.ends.callback(self.end, process)
+        return process
+
+    @staticmethod
+    def end(process):
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def start_postgres(self, programs):
+        # Postgres does not run as root.
+        account = {}
+        data = f"{self.folder}/data"
+        os.mkdir(data, 0o700)
+        if os.geteuid() == 0:
+            names = [entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody")]
+            user = max(names, key=lambda entry: entry.pw_name)
+            account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+            os.chmod(self.folder, 0o755)
+            os.chown(data, user.pw_uid, user.pw_gid)
+        make = [f"{programs}/initdb", "-D", data, "-U", "outbox", "-A", "trust", "-E", "UTF8", "-N"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, **account)
+        settings = f"listen_addresses=127.0.0.1 port={self.postgres_port} unix_socket_directories= fsync=off"
+        command = [f"{programs}/postgres", "-D", data]
+        for setting in settings.split():
+            command += ["-c", setting]
+        # SIGTERM would wait for sessions.
+        self.ends.callback(lambda: process.send_signal(2))
+        process = self.start("postgres", command, **account)
+        migrate = [self.relay, "migrate", "--database-url", self.database]
+        if not eventually(20, lambda: subprocess.run(migrate, capture_output=True).returncode == 0):
+            raise SystemExit(f"cannot migrate:\n{subprocess.run(migrate, capture_output=True).stderr}")
+
+    def start_redis(self):
+        command = f"redis-server --port {self.redis_port} --bind 127.0.0.1 --save  --dir {self.folder}"
+        self.start("redis", command.split(" "))
+
+    def start_relay(self, name):
+        port = free_port()
+        environment = {
+            "DATABASE_URL": self.database,
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}",
+            "OUTBOX_HTTP": f"127.0.0.1:{port}",
+            # So that it soon looks whether something can be purged, and a standby soon takes over.
+            "OUTBOX_RETENTION": "10s",
+            "OUTBOX_LEASE": "2s",
+        }
+        self.relays[name] = f"127.0.0.1:{port}"
+        return self.start(name, [self.relay, "run"], env={**os.environ, **environment})
+
+    def start_prometheus(self, rules):
+        port = free_port()
+        targets = json.dumps(list(self.relays.values()))
+        with open(f"{self.folder}/prometheus.yml", "w", encoding="utf-8") as out:
+            out.write(
+                "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+                f"rule_files: {json.dumps(rules)}\n"
+                f"scrape_configs: [{{job_name: {JOB}, static_configs: [{{targets: {targets}}}]}}]\n"
+            )
+        self.start(
+            "prometheus",
+            [
+                "prometheus",
+                f"--config.file={self.folder}/prometheus.yml",
+                f"--storage.tsdb.path={self.folder}/prometheus",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+        )
+        self.prometheus = f"http://127.0.0.1:{port}/api/v1"
+
+    def redis(self, *words):
+        command = b"*%d\r\n" % len(words)
+        for word in words:
+            command += b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode())
+        with socket.create_connection(("127.0.0.1", self.redis_port), 5) as connection:
+            connection.sendall(command)
+            return connection.recv(1 << 16)
+
+    def psql(self, *statements):
+        command = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", self.database]
+        for statement in statements:
+            command += ["-c", statement]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def ask(self, path, **query):
+        url = f"{self.prometheus}/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"{query}: {error.read().decode()}") from error
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def query(self, expr):
+        """What an expression selects now: [(labels, value)]."""
+        answer = self.ask("query", query=expr)
+        return [(each["metric"], float(each["value"][1])) for each in (answer or {"result": []})["result"]]
+
+    def scrape(self, name):
+        with urllib.request.urlopen(f"http://{self.relays[name]}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+
+def load(servers, stop):
+    """About 500 rows per second in three streams; the group of one of them acknowledges."""
+    rows = (
+        "insert into outbox.entry (stream, key, type, payload) "
+        "select (array['orders', 'payments', 'stock'])[1 + i % 3], i::text, 'made', '{\"order_id\": 42}' "
+        "from generate_series(1, 50) i;\n"
+    )
+    command = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", servers.database]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as writer:
+        while not stop.wait(0.1):
+            writer.stdin.write(rows)
+            writer.stdin.flush()
+            # Acknowledges what it reads.
+            read = "XREADGROUP GROUP mail worker-1 COUNT 1000 NOACK STREAMS orders >"
+            servers.redis(*read.split())
+
+
+# ---- the live check ----
+
+
+def check_scrape(text):
+    found = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    problems = (found.stdout + found.stderr).splitlines()
+    report("promtool finds nothing in the metrics", problems or [""] * (found.returncode != 0))
+
+
+def rules_of(servers):
+    return [rule for group in servers.ask("rules")["groups"] for rule in group["rules"]]
+
+
+def recording_rules(chart, board):
+    """The dashboard's queries as recording rules, in a file that promtool has found valid."""
+    rules = []
+    for number, (panel, expr) in enumerate(expressions(board)):
+        rules.append({"record": f"dashboard:{number}", "expr": expr, "labels": {"panel": panel}})
+    # JSON is YAML.
+    return rules, json.dumps({"groups": [{"name": "dashboard", "rules": rules}]})
+
+
+def firing(servers):
+    """Alerts whose expression holds, whether or not for long enough."""
+    return {rule["name"] for rule in rules_of(servers) if rule.get("alerts")}
+
+
+def check_alerts_files(chart, alerts):
+    pages = {name.removesuffix(".md") for name in os.listdir(f"{chart}/docs/runbooks")}
+    problems = []
+    with open(f"{chart}/tests/alerts_test.yaml", encoding="utf-8") as file:
+        tests = re.findall(r"alertname: (\w+)", file.read())
+    with open(f"{chart}/docs/alerts.md", encoding="utf-8") as file:
+        table = file.read()
+    for alert in alerts:
+        name = alert["name"]
+        page = f"docs/runbooks/{name}.md"
+        if not alert["annotations"].get("runbook_url", "").endswith(f"outbox-relay/{page}"):
+            problems.append(f"{name}: runbook_url does not lead to {page}")
+        if name not in pages:
+            problems.append(f"{name}: there is no {page}")
+        else:
+            with open(f"{chart}/{page}", encoding="utf-8") as file:
+                parts = re.findall(r"^## (\w+)", file.read(), re.M)
+            if parts != ["Meaning", "Impact", "Diagnosis", "Mitigation"]:
+                problems.append(f"{page} has the parts {parts}")
+        if f"runbooks/{name}.md" not in table:
+            problems.append(f"docs/alerts.md does not name {name}")
+        if tests.count(name) < 3:
+            problems.append(f"{name} is tested {tests.count(name)} times: it fires, just below, empty outbox")
+    for name in sorted(pages - {alert["name"] for alert in alerts}):
+        problems.append(f"docs/runbooks/{name}.md is of no alert")
+    report("each alert has a runbook, tests and its line in the table", problems)
+
+
+def live(chart, relay):
+    chart, programs = os.path.abspath(chart), postgres_folder()
+    if not programs:
+        print("SKIPPED the live check: no PostgreSQL server found; install it or set OUTBOX_PG_BIN")
+        return
+    with contextlib.ExitStack() as ends:
+        folder = tempfile.mkdtemp(prefix="outbox-metrics-")
+        ends.callback(shutil.rmtree, folder, ignore_errors=True)
+        servers = Servers(folder, relay, ends)
+        servers.start_redis()
+        servers.start_postgres(programs)
+        servers.redis(*"XGROUP CREATE orders mail 0 MKSTREAM".split())
+        leader = servers.start_relay("leader")
+        eventually(20, lambda: "leading" in open(f"{folder}/leader.log", encoding="utf-8").read())
+        servers.start_relay("standby")
+        board = dashboard(chart)
+        rules, text = recording_rules(chart, board)
+        with open(f"{folder}/dashboard.json", "w", encoding="utf-8") as out:
+            out.write(text)
+        servers.start_prometheus([f"{chart}/files/alerts.yaml", f"{folder}/dashboard.json"])
+        stop = threading.Event()
+        writer = threading.Thread(target=load, args=(servers, stop))
+        ends.callback(writer.join)
+        ends.callback(stop.set)
+        writer.start()
+        check(servers, chart, board, rules, leader)
+
+
+def check(servers, chart, board, rules, leader):
+    # ---- all is well ----
+    alive = eventually(20, lambda: [up for _, up in servers.query("up")] == [1.0, 1.0])
+    report("Prometheus scrapes leader and standby", [] if alive else [servers.query("up")])
+    for name in servers.relays:
+        check_scrape(servers.scrape(name))
+
+    # The first purge looks after a second, and rates want two scrapes.
+    lag = "outbox_relay_group_lag_entries"
+    rules_of(servers) or report("the alerts are loaded", ["Prometheus has no rules"])
+    eventually(40, lambda: servers.query(lag) and not firing(servers))
+    report("no alert under load", sorted(firing(servers)))
+    alerts = [rule for rule in rules_of(servers) if rule["type"] == "alerting"]
+    check_alerts_files(chart, alerts)
+    ill = [f"{rule['name']}: {rule.get('lastError')}" for rule in rules_of(servers) if rule["health"] != "ok"]
+    report("each rule can be evaluated", ill)
+
+    problems = []
+    for rule in rules:
+        panel, found = rule["labels"]["panel"], servers.query(rule["record"])
+        numbers = [value for _, value in found if value == value]
+        if bool(numbers) == (panel in EMPTY_WHEN_WELL):
+            problems.append(f"{panel}: {found} from {rule['expr']}")
+    report(f"the dashboard's {len(rules)} queries find what they should", problems)
+
+    texts = [expr for _, expr in expressions(board)] + [alert["query"] for alert in alerts]
+    selectors = {selector for text in texts for selector in SELECTOR.findall(text)}
+    problems = [selector for selector in sorted(selectors) if not servers.query(selector)]
+    report(f"each of {len(selectors)} selectors selects something", problems)
+
+    problems = []
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            asked = variable["query"]["query"].replace("$job", ".*")
+            selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", asked).groups()
+            if not any(label in labels for labels, _ in servers.query(selector)):
+                problems.append(asked)
+    report("the dashboard's variables have values", problems)
+
+    # ---- and now it is not: the very expressions, without their patience ----
+    servers.redis("FLUSHALL")
+    servers.redis(*"SET invoices in-the-way".split())
+    servers.redis(*"XGROUP CREATE payments forgotten 0 MKSTREAM".split())
+    servers.psql("insert into outbox.entry (stream, payload) values ('invoices', '{}')")
+    wanted = {"OutboxRelayRedisLoss", "OutboxRelayStreamHalted", "OutboxRelayGroupAbandoned"}
+    eventually(20, lambda: firing(servers) >= wanted)
+    report("alerts of a loss and of a halted stream", sorted(wanted - firing(servers)))
+    shown = eventually(10, lambda: shown_in(servers, rules) >= EMPTY_WHEN_WELL)
+    report("panels that were empty show it", [] if shown else sorted(EMPTY_WHEN_WELL - shown_in(servers, rules)))
+    print(f"    {sorted(firing(servers))}")
+
+
+def shown_in(servers, rules):
+    return {rule["labels"]["panel"] for rule in rules if servers.query(rule["record"])}
+
+
+if __name__ == "__main__":
+    {"types": types, "live": live}[sys.argv[1]](*sys.argv[2:])
+    sys.exit(failed)
