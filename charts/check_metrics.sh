@@ -45,6 +45,8 @@ fi
 types=$folder/grafana-$SCHEMA-$TYPESCRIPT
 if [ ! -e "$types" ] && command -v npm >/dev/null; then
     rm -rf "$folder/new" && mkdir "$folder/new"
+    # Else npm would look for a package in the folders above.
+    echo '{}' >"$folder/new/package.json"
     (cd "$folder/new" && npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps \
         "@grafana/schema@$SCHEMA" "typescript@$TYPESCRIPT" >/dev/null 2>&1 && mv "$folder/new" "$types")
 fi
