@@ -268,10 +268,11 @@ def load(servers, stop):
     )
     command = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", servers.database]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as writer:
-        while not stop.wait(0.1):
+        while not stop.wait(0.05):
             writer.stdin.write(rows)
             writer.stdin.flush()
-            # Acknowledges what it reads.
+            # So that the group is behind now and then, and now and then is not.
+            stop.wait(0.05)
             read = "XREADGROUP GROUP mail worker-1 COUNT 1000 NOACK STREAMS orders >"
             with contextlib.suppress(OSError):
                 servers.redis(*read.split())
@@ -404,8 +405,7 @@ def check_well(servers, chart, board, rules):
         # Rates want two scrapes, and what is measured seldom its turn.
         return not firing(servers) and not wrong_panels(servers, rules) and len(quiet) == len(alerts_of(servers))
 
-    eventually(40, well)
-    report("no alert under load", sorted(firing(servers)))
+    report("no alert under load", [] if eventually(60, well) else sorted(firing(servers)))
     report(f"the dashboard's {len(rules)} queries find what they should", wrong_panels(servers, rules))
     alerts = alerts_of(servers)
     check_alerts_files(chart, alerts)

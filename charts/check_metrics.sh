@@ -66,4 +66,5 @@ else
     python3 "$here/check_metrics.py" live "$chart" "$relay" || failed=1
 fi
 
+rm -rf "$folder/new"
 [ -z "$failed" ]
