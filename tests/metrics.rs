@@ -55,10 +55,12 @@ pub(crate) async fn becomes(address: &str, series: &str, wanted: f64) {
 async fn the_names_types_and_labels_are_the_golden_ones() {
     let world = World::new().await;
     let relay = world.relay("relay", &[]);
+    world.redis::<()>(&["XGROUP", "CREATE", "orders", "mail", "0", "MKSTREAM"]).await;
     write_rows(&world, "orders", 3).await;
     world.settled().await;
     let address = address(&relay).await;
     becomes(&address, r#"outbox_relay_stream_state{stream="orders",state="active"}"#, 1.0).await;
+    becomes(&address, r#"outbox_relay_group_lag_entries{stream="orders",group="mail"}"#, 3.0).await;
     let (status, text) = get(&address, "/metrics").await;
     assert_eq!(status, 200);
     let mut found = BTreeSet::new();

@@ -96,6 +96,9 @@ impl Health {
     pub(super) fn role(&self, role: Role) {
         self.0.standing_by.store(role == Role::Standby, Ordering::Relaxed);
         self.0.metrics.leads(role == Role::Leader);
+        if role == Role::Standby {
+            self.0.metrics.stands_by();
+        }
     }
 
     pub(super) fn is_standing_by(&self) -> bool {

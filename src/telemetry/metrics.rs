@@ -217,6 +217,17 @@ impl Metrics {
         self.gauge(LEADER, &[]).set(f64::from(u8::from(leads)));
     }
 
+    /// Another relay leads, and what this one last saw of groups and purges is no longer true.
+    pub fn stands_by(&self) {
+        for name in [LAST_CHECKPOINT, LAST_PURGE] {
+            self.gauge(name, &[]).set(0.0);
+        }
+        for label in self.labels() {
+            self.gauge(LIMIT_RATIO, &[("stream", &label)]).set(0.0);
+        }
+        self.lags(std::iter::empty());
+    }
+
     /// The main loop moved now.
     pub fn looped(&self) {
         self.0.last_loop.set(now());
@@ -426,6 +437,22 @@ mod tests {
         let halted = format!("{STATE}{{stream=\"other\",state=\"halted\"}}");
         assert_eq!(value(&metrics, &halted), Some(2.0));
         assert_eq!(value(&metrics, OLDEST_AGE), Some(7.0));
+    }
+
+    #[test]
+    fn a_standby_does_not_tell_what_it_saw_when_it_led() {
+        let metrics = Metrics::new(1);
+        let groups = [("mail".to_owned(), 7_u64)];
+        metrics.lags(std::iter::once(StreamLag { stream: "a", ratio: 0.5, groups: &groups }));
+        metrics.checkpointed();
+        metrics.purged();
+        let ratio = format!("{LIMIT_RATIO}{{stream=\"a\"}}");
+        let lag = format!("{GROUP_LAG}{{stream=\"a\",group=\"mail\"}}");
+        assert_eq!((value(&metrics, &ratio), value(&metrics, &lag)), (Some(0.5), Some(7.0)));
+        metrics.stands_by();
+        for series in [LAST_CHECKPOINT, LAST_PURGE, &*ratio, &*lag] {
+            assert_eq!(value(&metrics, series), Some(0.0), "{series}");
+        }
     }
 
     #[test]

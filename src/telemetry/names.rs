@@ -32,7 +32,10 @@ pub(super) const COUNTERS: [(&str, &str); 4] = [
 
 pub(super) const GAUGES: [(&str, &str); 11] = [
     (UNDISPATCHED, "Committed rows that are not known to be in Redis, by stream; 0 on a standby."),
-    (OLDEST_AGE, "Age of the oldest such row by the clock of Postgres; 0 if there is none."),
+    (
+        OLDEST_AGE,
+        "Age of the oldest row not known to be in Redis, by the clock of Postgres; 0 if there is none.",
+    ),
     (
         STATE,
         "1 for the state a stream is in, else 0; for the stream \"other\", how many are in it.",
@@ -44,7 +47,10 @@ pub(super) const GAUGES: [(&str, &str); 11] = [
     (GROUP_LAG, "Entries in Redis that a consumer group has not acknowledged, given to it or not."),
     (LAST_CHECKPOINT, "When consumer groups were last looked at and stored; 0 on a standby."),
     (LAST_PURGE, "When it was last looked whether rows can be purged; 0 on a standby."),
-    (TRANSACTION_AGE, "Age of the oldest open or prepared transaction in the database."),
+    (
+        TRANSACTION_AGE,
+        "Age of the oldest open or prepared transaction in the database; 0 if there is none.",
+    ),
     (LEADER, "1 while this relay holds the lease, 0 while it stands by or holds none."),
     (LAST_LOOP, "When the main loop last moved, whatever the servers do. What /livez looks at."),
     (BUILD, "1; the label names the version."),
