@@ -7,6 +7,7 @@
 # make mutants          builds it with one thing broken, again and again, and sees each caught
 # make bench            measures how fast it is, beside the limit and the textbook; MEASURE=drain for one
 # make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
+# make charts           checks the chart, its alerts and its dashboard by real tools
 # make versions         runs the tests of delivery against several versions of both servers
 
 CARGO ?= cargo
@@ -19,7 +20,7 @@ HAVE_POOLER := $(shell command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/nul
 # Tests wait more than they work: three for two processors.
 THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: demo test swarm lint deps pooler languages failure simulate mutants bench fuzz versions
+.PHONY: demo test swarm lint deps pooler languages failure simulate mutants bench fuzz charts versions
 
 demo: deps
 	$(CARGO) build --release
@@ -70,6 +71,12 @@ bench: deps
 fuzz: deps
 	OUTBOX_FUZZ_SECONDS=$$(($(or $(MINUTES),1) * 60)) \
 		$(CARGO) test --features failpoints --test it -- --nocapture fuzz::
+
+# Tools are fetched below target; one that cannot be had is named on a line SKIPPED.
+charts: deps
+	$(CARGO) build --release
+	sh charts/check.sh target/tmp/charts target/release/outbox-relay
+	sh charts/check_metrics.sh target/release/outbox-relay target/tmp/charts
 
 # Tests of delivery against several versions of both servers, fetched below target; VERSION=… for one.
 versions: deps pooler

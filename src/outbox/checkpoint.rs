@@ -36,6 +36,8 @@ pub struct Checkpoint {
     pub groups: Option<Vec<Group>>,
     /// They were looked at after they had been put back: if they were lost, they no longer are.
     pub restored: bool,
+    /// No later than when it was looked at, in milliseconds since 1970 by the clock of Postgres.
+    pub looked_ms: u64,
 }
 
 /// What the latest checkpoint of a stream says.
@@ -84,9 +86,19 @@ impl Checkpoints {
         let groups: Vec<Option<Json<&Vec<Group>>>> =
             checkpoints.iter().map(|one| one.groups.as_ref().map(Json)).collect();
         let restored: Vec<bool> = checkpoints.iter().map(|one| one.restored).collect();
+        let looked: Vec<i64> = checkpoints.iter().map(|one| one.looked_ms as i64).collect();
         let count = count as i64;
-        let parameters: [&(dyn ToSql + Sync); 8] =
-            [&self.term.token, &self.half, &nonce, &count, &streams, &floors, &groups, &restored];
+        let parameters: [&(dyn ToSql + Sync); 9] = [
+            &self.term.token,
+            &self.half,
+            &nonce,
+            &count,
+            &streams,
+            &floors,
+            &groups,
+            &restored,
+            &looked,
+        ];
         let rows = answer(self.connection.client().query(&self.save, &parameters)).await?;
         if rows.is_empty() {
             return Err(superseded());

@@ -188,7 +188,7 @@ struct Part {
     known: Option<Canary>,
 }
 
-/// Looks at streams, stores what has changed, and trims them. `now_ms` is the clock of Postgres.
+/// Looks at streams, stores what has changed, and trims them. `now_ms` is the clock of Postgres before that.
 async fn round(
     means: &Means,
     checkpoints: &mut dyn Checkpoints,
@@ -270,7 +270,8 @@ async fn store(
             let stream = due.asked.stream.clone();
             let restored = due.losses.now() == due.lost;
             let groups = raised.then(|| groups.collect());
-            let checkpoint = Checkpoint { stream, floor, groups, restored };
+            let looked_ms = now_ms;
+            let checkpoint = Checkpoint { stream, floor, groups, restored, looked_ms };
             let print = fingerprint(&checkpoint);
             let is_new = floor > 0 || !view.groups.is_empty() || due.checkpointed;
             if due.stored != Some(print) && (is_new || due.stored.is_some()) {

@@ -69,8 +69,10 @@ async fn holds(hold: Hold, told: Sender<Holds>) -> Result<()> {
             hold.open_partitions().await?.iter().for_each(|stream| report::opened(stream));
         }
         let holds = hold.holds().await?;
-        // What is wanted may have been refused for a moment.
-        if last.as_ref() != Some(&holds) || !holds.wanted.is_empty() {
+        // What is wanted may have been refused for a moment, and what others wait for is looked at until they
+        // need not.
+        let urgent = !holds.wanted.is_empty() || !holds.closing.is_empty();
+        if last.as_ref() != Some(&holds) || urgent {
             last = Some(holds.clone());
             let ended = |_| Error::new(Kind::Internal, "appending ended before upkeep");
             told.send(holds).await.map_err(ended)?;

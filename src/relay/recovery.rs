@@ -156,8 +156,8 @@ impl Appender {
                 _ => {}
             }
         }
-        for stream in holds.closing.difference(&self.held.closing) {
-            // Looked at and stored anew: it may have a group by now that nobody has seen.
+        for stream in &holds.closing {
+            // Looked at and stored anew, for it may have a group by now that nobody has seen.
             self.rota.forget_one(stream);
         }
         // Only now, for what is sealed for new partitions has to wait.

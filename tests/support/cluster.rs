@@ -24,7 +24,11 @@ impl Cluster {
 
     /// A primary more, without a slot. Returns its place.
     pub(crate) async fn join(&mut self) -> usize {
-        nodes::join(options(), &mut self.nodes).await;
+        let node = nodes::start(&nodes::in_cluster(options()));
+        let port = self.nodes[0].port().to_string();
+        ask::<()>(&node, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        self.nodes.push(node);
+        self.agree().await;
         self.nodes.len() - 1
     }
 

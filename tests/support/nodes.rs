@@ -11,7 +11,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Starts so many primaries, each with so many replicas behind all primaries, and joins them. They take one
 /// for dead after a second.
 pub(crate) async fn form(options: RedisOptions, primaries: usize, replicas: usize) -> Vec<Redis> {
-    let options = options.with("cluster-enabled", "yes").with("cluster-node-timeout", "1000");
+    let options = in_cluster(options);
     let nodes: Vec<Redis> = (0..primaries * (replicas + 1)).map(|_| start(&options)).collect();
     for (at, node) in nodes.iter().enumerate() {
         let epoch = (at + 1).to_string();
@@ -38,15 +38,6 @@ pub(crate) async fn form(options: RedisOptions, primaries: usize, replicas: usiz
     nodes
 }
 
-/// A primary more, without a slot.
-pub(crate) async fn join(options: RedisOptions, nodes: &mut Vec<Redis>) {
-    let node = start(&options.with("cluster-enabled", "yes").with("cluster-node-timeout", "1000"));
-    let port = nodes[0].port().to_string();
-    ask::<()>(&node, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
-    nodes.push(node);
-    agree(nodes).await;
-}
-
 /// Waits until every node that runs knows all of them, and says that the cluster serves.
 pub(crate) async fn agree(nodes: &[Redis]) {
     let known = format!("cluster_known_nodes:{}\r", nodes.len());
@@ -68,8 +59,12 @@ async fn answers(node: &Redis, words: &[&str], texts: &[&str]) {
     }
 }
 
+pub(crate) fn in_cluster(options: RedisOptions) -> RedisOptions {
+    options.with("cluster-enabled", "yes").with("cluster-node-timeout", "1000")
+}
+
 /// The port of the bus is one that is ten thousand higher, which may be none, or taken.
-fn start(options: &RedisOptions) -> Redis {
+pub(crate) fn start(options: &RedisOptions) -> Redis {
     let mut told = None;
     for _ in 0..20 {
         match Redis::start(options.clone()) {
