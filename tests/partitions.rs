@@ -192,6 +192,16 @@ async fn a_group_made_just_before_a_change_is_made_in_new_partitions() {
     }
     let workers = Workers::join(&world, GROUP, &FEW);
     workers.acknowledges_all_of(&world, &FEW).await;
+    // Two rounds later none of them has anything to do.
+    let raised = || async { world.redis::<u64>(&["HGET", "outbox:identity", "count"]).await };
+    for stream in FEW {
+        eventually("the stream is trimmed", BOUND, || async {
+            world.redis::<u64>(&["XLEN", stream]).await == 0
+        })
+        .await;
+    }
+    let before = raised().await;
+    eventually("two rounds are over", BOUND, || async { raised().await >= before + 6 }).await;
     for stream in FEW {
         make_group(&world, stream, "audit").await;
         world.split(stream, 2).await.unwrap();
