@@ -76,7 +76,7 @@ fuzz: deps
 charts: deps
 	$(CARGO) build --release
 	sh charts/check.sh target/tmp/charts target/release/outbox-relay
-	sh charts/check_metrics.sh target/release/outbox-relay target/tmp/charts
+	sh charts/check_metrics.sh target/tmp/charts target/release/outbox-relay
 
 # Tests of delivery against several versions of both servers, fetched below target; VERSION=… for one.
 versions: deps pooler

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Checks alerts, dashboard and metrics against a real Prometheus: check_metrics.sh RELAY FOLDER
+# Checks alerts, dashboard and metrics against a real Prometheus: check_metrics.sh FOLDER RELAY
 #
 # RELAY is the built program; what has to be fetched is kept in FOLDER, which lies outside of the repository.
 # Servers are private ones in a temporary folder. What cannot be had is named on a line `SKIPPED what: why`.
 # It ends badly if anything that ran found something wrong.
 set -u
 
-[ $# -eq 2 ] || { echo "usage: $0 RELAY FOLDER" >&2; exit 64; }
+[ $# -eq 2 ] || { echo "usage: $0 FOLDER RELAY" >&2; exit 64; }
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-relay=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") || exit 1
-[ -x "$relay" ] || { echo "$1 is no program; build it with cargo build --release" >&2; exit 64; }
-mkdir -p "$2" && folder=$(cd "$2" && pwd) || exit 1
+relay=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") || exit 1
+[ -x "$relay" ] || { echo "$2 is no program; build it with cargo build --release" >&2; exit 64; }
+mkdir -p "$1" && folder=$(cd "$1" && pwd) || exit 1
 chart=$here/outbox-relay failed=
 
 # The package of Debian 12, unpacked and not installed, where the system has none.
