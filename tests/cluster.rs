@@ -126,7 +126,7 @@ async fn one_primary_that_is_emptied_gets_its_streams_back_and_others_keep_their
     relay.logged(&format!("Redis lost entries 2 to 50 of stream {QUIET};")).await;
     eventually("the group is back with what it had not acknowledged", BOUND, || async {
         let group = world.group(QUIET, GROUP).await;
-        group.is_some_and(|group| group.pending.len() == 9 && group.lag == Some(40))
+        group.is_some_and(|group| group.pending.len() == 9 && group.delivered.ends_with("-10"))
     })
     .await;
     assert_eq!(world.group(CALM, GROUP).await.unwrap(), calm, "{}", relay.log());
@@ -194,7 +194,7 @@ async fn a_slot_moves_under_load_and_nothing_is_lost_or_given_again() {
     writers.stop().await;
     world.reconcile().await;
     let group = world.group(QUIET, GROUP).await.unwrap();
-    assert_eq!((group.pending.len(), group.lag), (9, Some(80)), "{}", relay.log());
+    assert!(group.pending.len() == 9 && group.delivered.ends_with("-10"), "{}", relay.log());
     relay.lost_nothing();
     assert!(relay.is_running());
     // The next relay begins with a primary that has a stream and a checkpoint of another one, and does not
@@ -333,11 +333,14 @@ async fn what_a_cluster_cannot_do_is_said_in_words() {
         ask::<()>(node, &["ACL", "SETUSER", "relay", "-asking"]).await;
     }
     told(&cluster, 1, &["ACL SETUSER relay +asking"]);
-    for node in &world.nodes().nodes {
-        ask::<()>(node, &["ACL", "SETUSER", "relay", "+asking", "-cluster|slots", "-cluster"])
-            .await;
+    // Before that, a part of a command that was given cannot be taken back.
+    if redis_is_at_least((7, 0), "rights to parts of commands that can be taken back") {
+        for node in &world.nodes().nodes {
+            let rights = ["+asking", "-cluster|slots", "-cluster"];
+            ask::<()>(node, &[&["ACL", "SETUSER", "relay"], &rights[..]].concat()).await;
+        }
+        told(&plain, 1, &["cluster|slots"]);
     }
-    told(&plain, 1, &["cluster|slots"]);
 }
 
 /// One node of several is enough, and a URL of a single server leads to the others as well.
