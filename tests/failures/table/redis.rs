@@ -83,12 +83,9 @@ pub(super) const FAILURES: &[Failure] = &[
     shown(
         23,
         "Sentinel fails over while the old primary is cut off",
-        &[],
+        &["sentinel::the_primary_is_killed_and_it_goes_on_at_the_one_that_the_sentinels_name"],
     )
-    .but(
-        "Not supported yet: the relay does not speak to Sentinel. What such a failover does to the \
-         data is shown by 21, 22 and 24.",
-    ),
+    .but("There it is killed; what one that lives on does to the data is shown by 21, 22 and 24."),
     shown(
         24,
         "the primary becomes a replica",
@@ -147,9 +144,7 @@ pub(super) const FAILURES: &[Failure] = &[
             "redis_errors::a_password_that_is_changed_is_told_and_it_resumes_when_it_is_right_again",
         ],
     )
-    .but(
-        "A URL is read once: a new password needs a restart, which loses nothing.",
-    ),
+    .but("A URL in a file is read again at each connect; one in a variable needs a restart."),
     shown(
         31,
         "SCRIPT FLUSH",
@@ -160,20 +155,21 @@ pub(super) const FAILURES: &[Failure] = &[
     shown(
         32,
         "Cluster: MOVED, ASK, TRYAGAIN, CLUSTERDOWN",
-        &[],
+        &[
+            "cluster::a_slot_moves_under_load_and_nothing_is_lost_or_given_again",
+            "cluster::a_primary_that_gets_slot_after_slot_is_the_same_all_the_time",
+            "cluster::a_primary_is_killed_and_its_replica_takes_over",
+            "cluster::any_node_leads_to_all_primaries",
+        ],
     )
-    .but(
-        "Not supported yet: the relay does not speak to a cluster. Such an answer is never taken for \
-         success: `fuzz::replies::no_answer_of_redis_is_taken_for_another`.",
-    ),
+    .but("TRYAGAIN can only meet `rebuild`, which has two keys; it says so and can be run again."),
     shown(
         33,
         "Cluster: one shard loses its data",
-        &[],
-    )
-    .but(
-        "Not supported yet: the relay does not speak to a cluster. The loss of some streams is shown \
-         by 18.",
+        &[
+            "cluster::one_primary_that_is_emptied_gets_its_streams_back_and_others_keep_theirs",
+            "cluster::a_primary_that_comes_back_empty_gets_its_streams_back",
+        ],
     ),
     shown(
         34,
