@@ -45,7 +45,7 @@ impl Stage {
     }
 
     async fn migrate(&self) {
-        let grants = Grants { applications: Vec::new(), relays: Vec::new() };
+        let grants = Grants::default();
         migrate(&self.database(), &grants).await.unwrap();
     }
 

@@ -79,3 +79,4 @@ pub mod stream;
 pub mod telemetry;
 pub mod text;
 pub mod tls;
+pub mod worker;

@@ -44,3 +44,4 @@ mod swarm;
 mod tidy;
 mod tls;
 mod wake;
+mod worker;

@@ -19,11 +19,15 @@ pub(super) struct MigrateArgs {
     /// Let this role run the relay; may be repeated
     #[arg(long, value_name = "ROLE")]
     relay_role: Vec<String>,
+    /// Let this role's workers note what they have done, and what they gave up; may be repeated
+    #[arg(long, value_name = "ROLE")]
+    worker_role: Vec<String>,
 }
 
 pub(super) async fn run(args: MigrateArgs) -> Result<ExitCode> {
     let database = args.database.database()?;
-    let grants = Grants { applications: args.app_role, relays: args.relay_role };
+    let grants =
+        Grants { applications: args.app_role, relays: args.relay_role, workers: args.worker_role };
     let migrated = migrate(&database, &grants).await?;
     let mut out = std::io::stdout().lock();
     let name = database.name();
@@ -36,9 +40,11 @@ pub(super) async fn run(args: MigrateArgs) -> Result<ExitCode> {
             writeln!(out, "{name}: upgraded the schema outbox from version {from} to {to}")
         }
     };
-    for (what, roles) in
-        [("insert entries", &grants.applications), ("run the relay", &grants.relays)]
-    {
+    for (what, roles) in [
+        ("insert entries", &grants.applications),
+        ("run the relay", &grants.relays),
+        ("note what workers have done", &grants.workers),
+    ] {
         for role in roles {
             let _ = writeln!(out, "{name}: role {role} may {what}");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use self::adopt::AdoptArgs;
+use self::dead::DeadArgs;
 use self::demo::DemoArgs;
 use self::doctor::DoctorArgs;
 use self::hold::HoldArgs;
@@ -20,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::telemetry::{self, LogArgs};
 
 mod adopt;
+mod dead;
 mod demo;
 mod doctor;
 mod hold;
@@ -67,6 +69,8 @@ enum Command {
     Rebuild(RebuildArgs),
     /// Copy a part of the log into a stream of its own, which expires
     Replay(Box<ReplayArgs>),
+    /// List events that workers have given up, ask for one more attempt, or discard them
+    Dead(DeadArgs),
     /// Consent to another Postgres cluster, after a restore, a copy or an upgrade in place
     Adopt(AdoptArgs),
     /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
@@ -138,6 +142,7 @@ impl Command {
             Self::Run(args) => args.settings().map(drop),
             Self::Migrate(args) => args.database.database().map(drop),
             Self::Pause(args) | Self::Resume(args) => args.database.database().map(drop),
+            Self::Dead(args) => args.check(),
             Self::Verify(VerifyArgs { servers, .. })
             | Self::Status(StatusArgs { servers, .. })
             | Self::Trace(TraceArgs { servers, .. })
@@ -173,6 +178,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),
         Command::Rebuild(args) => runtime.block_on(rebuild::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(*args)),
+        Command::Dead(args) => runtime.block_on(dead::run(args)),
         Command::Adopt(args) => runtime.block_on(adopt::run(args)),
         Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
     };

@@ -1,6 +1,6 @@
 //! What commands print: JSON for machines, progress for people who wait.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,6 +20,17 @@ pub(super) fn text_out(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| Error::caused_by(Kind::Internal, "cannot print", error))
+}
+
+/// Asks a question that is answered with yes or no; nobody at a terminal is a no.
+pub(super) fn consents(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    text_out(&format!("{question} [y/N] "))?;
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Tells on standard error how far long work is, every two seconds.

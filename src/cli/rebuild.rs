@@ -1,6 +1,5 @@
 //! `outbox-relay rebuild`: a stream filled anew from the log, after asking.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -31,7 +30,8 @@ pub(super) async fn run(args: RebuildArgs) -> Result<ExitCode> {
     let told = |done, all| progress.tell(&stream, done, all);
     let rebuild = Rebuild::look(&database, &server, &stream, told).await?;
     print::text_out(&found(&stream, &rebuild))?;
-    if !args.yes && !consents(&stream)? {
+    let question = format!("Rebuild stream {stream} from the log?");
+    if !args.yes && !print::consents(&question)? {
         print::text_out("nothing was changed; --yes consents without being asked\n")?;
         return Ok(ExitCode::FAILURE);
     }
@@ -63,17 +63,6 @@ fn found(stream: &str, rebuild: &Rebuild) -> String {
         text.push_str(&format!("  … and {}\n", counted(more, "more", "more")));
     }
     text
-}
-
-fn consents(stream: &str) -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    print::text_out(&format!("Rebuild stream {stream} from the log? [y/N] "))?;
-    let _ = std::io::stdout().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn done(stream: &str, rebuilt: Rebuilt) -> String {

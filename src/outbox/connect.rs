@@ -94,10 +94,22 @@ impl Database {
     /// # Errors
     /// `Refused` if the server answered and a person must act, `Unavailable` otherwise.
     pub async fn connect(&self, purpose: &str) -> Result<Connection> {
+        self.connect_as(purpose, &settings()).await
+    }
+
+    /// As [`Database::connect`], with the settings of its role: for statements of applications.
+    ///
+    /// # Errors
+    /// As [`Database::connect`].
+    pub(super) async fn connect_to_work(&self, purpose: &str) -> Result<Connection> {
+        self.connect_as(purpose, "").await
+    }
+
+    async fn connect_as(&self, purpose: &str, settings: &str) -> Result<Connection> {
         let mut failed = Vec::new();
         for mut host in self.hosts()? {
             host.config.application_name(format!("outbox-relay {purpose}"));
-            match self.connect_to(&host).await {
+            match self.connect_to(&host, settings).await {
                 Ok(connection) => {
                     *lock(&self.answering) = Some(host.name());
                     return Ok(connection);
@@ -108,11 +120,11 @@ impl Database {
         Err(none_of(failed))
     }
 
-    async fn connect_to(&self, host: &Address) -> Result<Connection> {
+    async fn connect_to(&self, host: &Address, settings: &str) -> Result<Connection> {
         let mut connection = tokio::time::timeout(LOGIN_TIMEOUT, self.open(host))
             .await
             .map_err(|_| unreachable(&host.name(), "it did not answer"))??;
-        connection.server = begin(&connection.client, "").await?;
+        connection.server = begin(&connection.client, settings).await?;
         Ok(connection)
     }
 
@@ -186,7 +198,7 @@ impl Database {
             let primary = primary.clone();
             Box::pin(async move {
                 let plans = "set enable_seqscan = off; set enable_bitmapscan = off;";
-                let begun = begin(client, plans).await;
+                let begun = begin(client, &format!("{} {plans}", settings())).await;
                 let server = begun.map_err(|error| HookError::message(error.to_string()))?;
                 match primary {
                     Some(primary) if primary != server => Err(HookError::message(ELSEWHERE)),
@@ -286,15 +298,22 @@ fn tls_refused(address: &Address, error: &tokio_postgres::Error) -> Option<Strin
     tls::explain(error, Target::Postgres)
 }
 
-/// Sets what every connection has set, and `more`. Returns which server it is, and since when it runs.
-async fn begin(client: &Client, more: &str) -> Result<String> {
-    let sql = format!(
+/// What every connection of the relay has set.
+fn settings() -> String {
+    format!(
         "set statement_timeout = {statement}; set lock_timeout = {lock}; \
          set idle_in_transaction_session_timeout = {statement}; set search_path = pg_catalog; set jit = off; \
-         set default_transaction_isolation = 'read committed'; {more} \
-         select concat_ws(' ', system_identifier, pg_postmaster_start_time()) from pg_control_system()",
+         set default_transaction_isolation = 'read committed';",
         statement = STATEMENT_TIMEOUT.as_millis(),
         lock = LOCK_TIMEOUT.as_millis(),
+    )
+}
+
+/// Sets what a connection has set. Returns which server it is, and since when it runs.
+async fn begin(client: &Client, settings: &str) -> Result<String> {
+    let sql = format!(
+        "{settings} select concat_ws(' ', system_identifier, pg_catalog.pg_postmaster_start_time()) \
+         from pg_catalog.pg_control_system()"
     );
     let messages = answer(client.simple_query(&sql)).await?;
     let server = messages.iter().find_map(|message| match message {
@@ -363,6 +382,10 @@ impl Connection {
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(super) fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 
     /// A NOTIFY has come, or the connection has ended.

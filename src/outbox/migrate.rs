@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("bounds", include_str!("../../sql/migrations/0003_bounds.sql")),
     ("ids", include_str!("../../sql/migrations/0004_ids.sql")),
     ("partitions", include_str!("../../sql/migrations/0005_partitions.sql")),
+    ("workers", include_str!("../../sql/migrations/0006_workers.sql")),
 ];
 
 /// The version of the schema that this program knows.
@@ -27,6 +28,8 @@ pub struct Grants {
     pub applications: Vec<String>,
     /// Roles of relays: read the schema, write the log.
     pub relays: Vec<String>,
+    /// Roles of workers: note what they have done and what they gave up.
+    pub workers: Vec<String>,
 }
 
 /// What a run of [`migrate`] did.
@@ -74,9 +77,11 @@ async fn upgrade(connection: &Connection, name: &str, grants: &Grants) -> Result
     }
     let leaves = answer(connection.client().query_one("select outbox.attach_leaves()", &[]));
     let leaves = leaves.await?.get(0);
-    for (function, roles) in
-        [("grant_application", &grants.applications), ("grant_relay", &grants.relays)]
-    {
+    for (function, roles) in [
+        ("grant_application", &grants.applications),
+        ("grant_relay", &grants.relays),
+        ("grant_worker", &grants.workers),
+    ] {
         for role in roles {
             grant(connection, function, role).await?;
         }

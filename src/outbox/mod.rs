@@ -20,6 +20,7 @@
 //! | `hold`, `adopt` | what people ask for: streams held, another cluster consented to |
 //! | `scrub` | proof that nothing was missed, and leaves made ahead of need |
 //! | `purge` | leaves emptied whose rows nobody needs any more |
+//! | `work_log`, `dead_letter` | what a consumer group has done; what it gave up |
 //! | `migrate` | the schema |
 //! | `cluster`, `schema` | what a doctor asks: of the server, and of the schema in it |
 
@@ -29,6 +30,7 @@ mod checkpoint;
 mod cluster;
 mod connect;
 mod cursor;
+mod dead_letter;
 mod find;
 mod hold;
 mod identity;
@@ -45,12 +47,14 @@ mod streams;
 mod survey;
 mod trace;
 mod wake;
+mod work_log;
 
 pub use adopt::{Adopted, adopt};
 pub use checkpoint::{Checkpoint, Checkpoints, Saved};
 pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Search, Snapshot};
+pub use dead_letter::{Dead, DeadLetter};
 pub use find::{Clock, Finder, Found};
 pub use hold::{Hold, Holds};
 pub use identity::Identity;
@@ -65,3 +69,7 @@ pub use streams::{Head, State, StateChange};
 pub use survey::{Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};
 pub use trace::{TracedRow, trace};
 pub use wake::{Armed, Wake};
+pub use work_log::{Buried, WorkLog, commit, roll_back};
+
+/// The client library, for handlers: their statements run in transactions of this one.
+pub use tokio_postgres as postgres;

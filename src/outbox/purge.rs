@@ -28,6 +28,8 @@ pub struct Purged {
     pub entries: i64,
     /// Leaves of the log emptied.
     pub log_leaves: i32,
+    /// Notes of workers deleted.
+    pub done: i64,
     /// Rows moved out of the nets.
     pub moved: i64,
     /// The number from which seals should go on, so that a leaf of the log comes to its end.
@@ -70,6 +72,14 @@ impl Purge {
             let log_leaves: i32 = row.get(0);
             purged.log_leaves += log_leaves;
             if leaves + log_leaves == 0 {
+                break;
+            }
+        }
+        for _ in 0..LEAVES {
+            let sql = "select outbox.purge_done(make_interval(secs => $1))";
+            let done: i64 = answer(client.query_one(sql, &parameters)).await?.get(0);
+            purged.done += done;
+            if done == 0 {
                 break;
             }
         }

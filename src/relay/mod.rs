@@ -29,14 +29,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use self::health::Role;
 use self::servers::Servers;
-use crate::error::{Error, Kind, Result, Target};
+use crate::error::{Kind, Result};
 use crate::outbox::Database;
 use crate::retry::Waits;
 use crate::stream::{Limits, Server};
+use crate::telemetry::Troubles;
 
 mod ahead;
 mod appender;
@@ -187,26 +188,4 @@ fn holder() -> String {
     let system = rustix::system::uname();
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{}/{}/{}", system.nodename().to_string_lossy(), std::process::id(), &random[..8])
-}
-
-/// Tells of a trouble when it begins or changes, and once a minute while it lasts.
-#[derive(Default)]
-struct Troubles(Option<(String, Instant)>);
-
-impl Troubles {
-    const REMIND: Duration = Duration::from_secs(60);
-
-    fn tell(&mut self, error: &Error, wait: Duration) {
-        let text = error.to_string();
-        let (target, kind) = (error.target().map(Target::as_str), error.kind().as_str());
-        match &self.0 {
-            Some((last, told)) if *last == text && told.elapsed() < Self::REMIND => {
-                debug!(target, kind, "{text}; trying again in {} ms", wait.as_millis());
-            }
-            _ => {
-                warn!(target, kind, "{text}; trying again in {} ms", wait.as_millis());
-                self.0 = Some((text, Instant::now()));
-            }
-        }
-    }
 }

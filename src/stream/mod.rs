@@ -20,12 +20,14 @@
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
 //! | `scan` | entries of a stream, read back |
+//! | `consumer` | a consumer of a group: what it is given, keeps and acknowledges |
 
 mod address;
 mod append;
 mod classify;
 mod cluster;
 mod connect;
+mod consumer;
 mod durability;
 mod expiring;
 mod identity;
@@ -47,6 +49,7 @@ mod view;
 pub use append::{Append, Appended, Full, Limits};
 pub use classify::{Class, classify};
 pub use connect::Server;
+pub use consumer::{Consumer, Delivery, worker_rights};
 pub use durability::Durability;
 pub use identity::{Canary, Claim, Claimed, Life, Owner};
 pub use instance::Instance;

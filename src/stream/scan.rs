@@ -57,7 +57,7 @@ impl Redis {
     }
 }
 
-fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {
+pub(super) fn read(id: &str, fields: Vec<Value>) -> Result<StreamEntry> {
     let odd = |other: &Value| {
         let other = line(&format!("{other:?}"), SAID);
         let context = format!("an entry in Redis has a field that is no text: {other}");

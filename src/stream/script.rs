@@ -10,7 +10,11 @@ use crate::error::Result;
 /// All of them.
 pub(super) struct Scripts {
     pub(super) append: Text,
+    pub(super) attempt: Text,
     pub(super) canary: Text,
+    pub(super) claim: Text,
+    pub(super) given: Text,
+    pub(super) keep: Text,
     pub(super) look: Text,
     pub(super) pend: Text,
     pub(super) position: Text,
@@ -34,7 +38,11 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             append: script!("groups.lua", "append.lua"),
+            attempt: script!("attempt.lua"),
             canary: script!("canary.lua"),
+            claim: script!("claim.lua"),
+            given: script!("given.lua"),
+            keep: script!("keep.lua"),
             expiring: script!("expiring.lua"),
             look: script!("groups.lua", "look.lua"),
             pend: script!("groups.lua", "pend.lua"),

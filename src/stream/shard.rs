@@ -193,7 +193,8 @@ pub(super) fn tagged(key: &str, tag: u32) -> String {
     format!("{key}:{{{tag}}}")
 }
 
-/// The key that a command is about: the first one of a script, and otherwise what follows its name.
+/// The key that a command is about: the first one of a script, and otherwise what follows its name, or the name of
+/// what it does.
 fn key_of(command: &Cmd) -> String {
     let words = || {
         command.args_iter().map(|word| match word {
@@ -201,9 +202,14 @@ fn key_of(command: &Cmd) -> String {
             _ => &[],
         })
     };
-    let is_script = words().next().is_some_and(|name| name.starts_with(b"EVAL"));
-    let key = words().nth(if is_script { 3 } else { 1 }).unwrap_or_default();
-    String::from_utf8_lossy(key).into_owned()
+    let name = words().next().unwrap_or_default();
+    let key = match name {
+        b"XREADGROUP" => words().skip_while(|word| *word != b"STREAMS").nth(1),
+        b"XGROUP" => words().nth(2),
+        _ if name.starts_with(b"EVAL") => words().nth(3),
+        _ => words().nth(1),
+    };
+    String::from_utf8_lossy(key.unwrap_or_default()).into_owned()
 }
 
 fn pipeline(capacity: usize) -> Pipeline {

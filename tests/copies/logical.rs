@@ -118,7 +118,11 @@ async fn a_logical_copy_whose_schema_was_dumped_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logical_copy_whose_schema_was_made_by_migrate_goes_on_where_it_was() {
     let (world, elsewhere) = (source().await, another_cluster().await);
-    let grants = Grants { applications: vec![APPLICATION.into()], relays: vec![RELAY.into()] };
+    let grants = Grants {
+        applications: vec![APPLICATION.into()],
+        relays: vec![RELAY.into()],
+        ..Grants::default()
+    };
     migrate(&Database::from_url(&elsewhere.url()).unwrap(), &grants).await.unwrap();
     // Another outbox would begin here, and its rows would stand in the way of those of the old one.
     sql(&elsewhere, "truncate outbox.identity, outbox.lease, outbox.scrub").await;

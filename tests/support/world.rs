@@ -19,6 +19,8 @@ use super::{journal, nodes, proxy::Proxy};
 pub(crate) const APPLICATION: &str = "shop";
 /// Role of the relay in tests.
 pub(crate) const RELAY: &str = "relay";
+/// Role of workers in tests.
+pub(crate) const WORKER: &str = "worker";
 
 /// The user of the relay, with any password, as `redis.conf` has it.
 pub(crate) fn relay_in_redis() -> String {
@@ -36,16 +38,22 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Both servers, the schema, and the two roles with the rights that `migrate` grants.
+    /// Both servers, the schema, and the three roles with the rights that `migrate` grants.
     pub(crate) async fn new() -> Self {
         Self::with(PostgresOptions::default(), RedisOptions::default()).await
     }
 
     pub(crate) async fn with(postgres: PostgresOptions, redis: RedisOptions) -> Self {
         let world = Self::bare(postgres, redis);
-        world.sql(&format!("create role {APPLICATION} login; create role {RELAY} login")).await;
+        for role in [APPLICATION, RELAY, WORKER] {
+            world.sql(&format!("create role {role} login")).await;
+        }
         let database = Database::from_url(&world.postgres.url()).unwrap();
-        let grants = Grants { applications: vec![APPLICATION.into()], relays: vec![RELAY.into()] };
+        let grants = Grants {
+            applications: vec![APPLICATION.into()],
+            relays: vec![RELAY.into()],
+            workers: vec![WORKER.into()],
+        };
         migrate(&database, &grants).await.unwrap();
         world
     }

@@ -9,9 +9,11 @@
 //! | `hold` | pause and resume |
 //! | `rebuild` | a stream filled anew from the log |
 //! | `replay` | a part of the log copied into a stream of its own |
+//! | `dead` | what workers have given up |
 //! | `adopt` | consent to another cluster |
 
 mod adopt;
+mod dead;
 mod doctor;
 mod hold;
 mod rebuild;
@@ -21,6 +23,7 @@ mod trace;
 mod verify;
 
 pub use adopt::{Adoption, Found};
+pub use dead::{DeadLetters, Letter, dead_letters};
 pub use doctor::{Area, Diagnosis, Finding, doctor};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};

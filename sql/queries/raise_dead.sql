@@ -1,0 +1,7 @@
+-- outbox.raise_dead: an event that a group had given up, and now does.
+--
+-- Called by:  outbox::work_log, as the first statement of the transaction of a handler.
+-- Locks:      the row, until that transaction ends.
+-- Parameters: $1 group, $2 event.
+-- Returns:    nothing; no row deleted means that somebody has done or discarded it.
+delete from outbox.dead_letter where consumer_group = $1 and event_id = $2

@@ -1,0 +1,249 @@
+//! The worker at work: what it reads, what runs, and what becomes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, warn};
+
+use super::event::Event;
+use super::handler::{Handler, Outcome};
+use super::queue::{Job, Origin, Queue};
+use super::reader::{LOOK_BACK, Read};
+use super::task::{Finished, Means, Verdict, run};
+use crate::error::{Kind, Result, Target};
+use crate::outbox::{Buried, WorkLog};
+use crate::retry::Waits;
+use crate::stream::Delivery;
+use crate::telemetry::Troubles;
+
+/// How often it is looked for dead letters that somebody wants tried again.
+const RETRIES: Duration = Duration::from_secs(1);
+/// Long enough to wait for when there is nothing to wait for.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A worker at work.
+pub(super) struct Crew<H> {
+    means: Arc<Means<H>>,
+    queue: Queue,
+    running: JoinSet<Finished>,
+    /// Looks for dead letters.
+    looking: JoinSet<(Option<WorkLog>, Result<Vec<Buried>>)>,
+    /// Connections that nobody uses now.
+    logs: Vec<WorkLog>,
+    room: watch::Sender<usize>,
+    /// Nothing begins before, for Postgres was lost.
+    paused: Option<Instant>,
+    waits: Waits,
+    troubles: Troubles,
+    unread: Troubles,
+}
+
+impl<H: Handler> Crew<H> {
+    pub(super) fn new(means: Means<H>, log: WorkLog) -> (Self, watch::Receiver<usize>) {
+        let (room, room_told) = watch::channel(means.settings.ahead());
+        let crew = Self {
+            means: Arc::new(means),
+            queue: Queue::default(),
+            running: JoinSet::new(),
+            looking: JoinSet::new(),
+            logs: vec![log],
+            room,
+            paused: None,
+            waits: Waits::new(),
+            troubles: Troubles::default(),
+            unread: Troubles::default(),
+        };
+        (crew, room_told)
+    }
+
+    /// Works until `stop`.
+    pub(super) async fn work(
+        &mut self,
+        mut read: mpsc::Receiver<Read>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        let mut retries = Instant::now();
+        loop {
+            let now = Instant::now();
+            self.begin(now);
+            let room = self.queue.room(self.means.settings.ahead());
+            self.room.send_if_modified(|told| std::mem::replace(told, room) != room);
+            let due = self.paused.or_else(|| self.queue.due()).unwrap_or(now + DAY);
+            tokio::select! {
+                () = &mut stop => return,
+                Some(finished) = self.running.join_next() => self.finish(finished),
+                Some(found) = self.looking.join_next() => self.raise(found),
+                Some(read) = read.recv() => self.take(read),
+                () = sleep_until(due) => self.paused = None,
+                () = sleep_until(retries) => {
+                    retries = Instant::now() + RETRIES;
+                    self.look_for_retries();
+                }
+            }
+        }
+    }
+
+    /// Lets what runs end, for as long as the settings say; what does not is rolled back.
+    pub(super) async fn drain(mut self) {
+        self.looking.abort_all();
+        let drain = self.means.settings.drain;
+        let all = async {
+            while let Some(finished) = self.running.join_next().await {
+                self.finish(finished);
+            }
+        };
+        if timeout(drain, all).await.is_err() {
+            let left = self.running.len();
+            warn!(
+                left,
+                "{left} attempts did not end in time; they are undone, and made again later"
+            );
+        }
+        self.running.shutdown().await;
+    }
+
+    /// Begins what may begin.
+    fn begin(&mut self, now: Instant) {
+        while self.paused.is_none() && self.queue.running() < self.means.settings.handlers {
+            let Some(job) = self.queue.take(now) else { return };
+            self.running.spawn(run(Arc::clone(&self.means), job, self.logs.pop()));
+        }
+    }
+
+    /// Takes what was read.
+    fn take(&mut self, read: Read) {
+        match read {
+            Read::Anew => self.queue.forget(Instant::now()),
+            Read::Given(given) => given.iter().for_each(|delivery| self.take_one(delivery)),
+        }
+    }
+
+    fn take_one(&mut self, delivery: &Delivery) {
+        let settings = &self.means.settings;
+        match Event::read(&settings.stream, &delivery.entry) {
+            Ok(event) => {
+                let (now, begun) = (Instant::now(), delivery.deliveries);
+                // The first delivery alone says nothing of an attempt.
+                let wait = if begun > 1 { settings.wait_after(begun) } else { Duration::ZERO };
+                let used_up = begun >= settings.attempts && begun > 1;
+                let job = Job {
+                    event: Event { attempt: begun.max(1), ..event },
+                    origin: Origin::Stream,
+                    counted: begun > 0,
+                    alone: begun > 1 && begun + 1 >= settings.attempts,
+                    doomed: used_up.then(|| format!(
+                        "given to workers {begun} times, and none came to an end with it: they died, or were \
+                         stopped"
+                    )),
+                    due: Some(now + wait.saturating_sub(delivery.idle)),
+                };
+                self.queue.push(job, now);
+            }
+            // It stays where it is: to acknowledge it would be to say that its work is done.
+            Err(why) => {
+                let error = Target::Redis.error(Kind::Refused, why);
+                self.unread.tell(&error, LOOK_BACK);
+            }
+        }
+    }
+
+    /// Looks for dead letters that somebody wants tried once more, unless it does already.
+    fn look_for_retries(&mut self) {
+        if self.looking.is_empty() && self.paused.is_none() {
+            let (means, mut log) = (Arc::clone(&self.means), self.logs.pop());
+            self.looking.spawn(async move {
+                let found = means.retries(&mut log).await;
+                (log.filter(|log| !log.is_closed()), found)
+            });
+        }
+    }
+
+    /// Takes the dead letters that were found.
+    fn raise(&mut self, found: Result<(Option<WorkLog>, Result<Vec<Buried>>), JoinError>) {
+        let Ok((log, found)) = found else { return };
+        self.logs.extend(log);
+        match found {
+            Ok(found) => {
+                for buried in found {
+                    let (event, origin) = (Event::raised(buried), Origin::DeadLetter);
+                    let (doomed, due) = (None, None);
+                    let job = Job { event, origin, counted: true, alone: false, doomed, due };
+                    self.queue.push(job, Instant::now());
+                }
+            }
+            Err(error) => self.troubles.tell(&error, RETRIES),
+        }
+    }
+
+    /// Decides what becomes of an event after an attempt.
+    fn finish(&mut self, finished: Result<Finished, JoinError>) {
+        let Finished { mut job, log, ended } = match finished {
+            Ok(finished) => finished,
+            // Attempts catch what handlers do: this is a fault of ours.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return,
+            },
+        };
+        self.logs.extend(log.filter(|log| !log.is_closed()));
+        let now = Instant::now();
+        let outcome = match ended {
+            Ok(Verdict::Gone) => {
+                self.queue.settle(&job, now);
+                return;
+            }
+            Ok(Verdict::Failed(failure)) => {
+                let again_in = self.means.settings.wait_after(job.event.attempt);
+                job.due = Some(now + again_in);
+                job.counted = true;
+                job.alone = false;
+                Outcome::Failed { error: failure.text(), again_in }
+            }
+            Ok(Verdict::Done) => Outcome::Done,
+            Ok(Verdict::DoneBefore) => Outcome::DoneBefore,
+            Ok(Verdict::Dead(error)) => Outcome::Dead { error },
+            Err(error) => {
+                let wait = self.waits.next_wait();
+                self.troubles.tell(&error, wait);
+                self.paused = Some(now + wait);
+                job.due = Some(now + wait);
+                // This attempt was counted, and has not been made.
+                job.counted = false;
+                Outcome::Interrupted { error: error.to_string() }
+            }
+        };
+        report(&job.event, &self.means.settings.group, &outcome);
+        self.means.handler.ended(&job.event, &outcome);
+        match outcome {
+            Outcome::Failed { .. } | Outcome::Interrupted { .. } => self.queue.put_back(job, now),
+            Outcome::Done | Outcome::DoneBefore | Outcome::Dead { .. } => {
+                self.waits.reset();
+                if job.origin == Origin::Stream {
+                    self.means.receipts.done(job.event.position);
+                }
+                self.queue.settle(&job, now);
+            }
+        }
+    }
+}
+
+/// Says what became of an event, where people should know.
+fn report(event: &Event, group: &str, outcome: &Outcome) {
+    let (id, stream, attempt) = (event.id, &event.stream, event.attempt);
+    match outcome {
+        Outcome::Failed { error, again_in } => warn!(
+            event = %id, stream, group, attempt,
+            "attempt {attempt} with event {id} of {stream} has failed, the next is in {again_in:?}: {error}"
+        ),
+        Outcome::Dead { error } => error!(
+            event = %id, stream, group, attempt,
+            "event {id} of {stream} is given up after {attempt} attempts: {error}; `outbox-relay dead list` \
+             shows it"
+        ),
+        Outcome::Done | Outcome::DoneBefore | Outcome::Interrupted { .. } => {}
+    }
+}
