@@ -270,7 +270,7 @@ pub(super) fn in_words(error: RedisError) -> Error {
     match (classify(code(&error)), code(&error)) {
         (Class::Operator, "NOPERM") => {
             let context =
-                "Redis refuses a right; give the relay's user the commands and keys it needs";
+                "Redis refuses a right; give the user that connects the commands and keys it needs";
             Target::Redis.error_by(Kind::Refused, context, error)
         }
         (Class::Operator, _) => Target::Redis.error_by(Kind::Refused, "Redis refuses", error),

@@ -34,13 +34,13 @@ async fn a_panic_a_time_out_and_a_refused_commit_are_failures() {
     shop.world.sql(sql).await;
     let events = [
         (shop.order(1, 1, "panic").await, "panicked: the handler has a bug"),
-        (shop.order(2, 1, "hang").await, "longer than 300ms"),
-        (shop.order(3, 1, "sleep 3600").await, "300ms"),
+        (shop.order(2, 1, "hang").await, "longer than 2s"),
+        (shop.order(3, 1, "sleep 3600").await, "2s"),
         (shop.order(4, 99, "work").await, "no such step"),
         (shop.order(5, 1, "refuse").await, "no such customer"),
         (shop.order(6, 1, "fail").await, "the printer is on fire"),
     ];
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(2);
     let settings = Settings { attempts: 2, limit, ..shop.settings("worker-1") };
     let worker = shop.start(settings);
     let sql = "select count(*) from outbox.dead_letter";
@@ -54,7 +54,7 @@ async fn a_panic_a_time_out_and_a_refused_commit_are_failures() {
         match outcomes.last() {
             Some(Outcome::Dead { error }) => {
                 let late = error.contains("statement timeout");
-                assert!(error.contains(said) || (late && said == "300ms"), "{error}");
+                assert!(error.contains(said) || (late && said == "2s"), "{error}");
             }
             other => panic!("{said}: {other:?}"),
         }
@@ -66,10 +66,9 @@ async fn a_panic_a_time_out_and_a_refused_commit_are_failures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_kills_its_worker_is_given_up_and_what_ran_beside_it_is_not() {
     let shop = Shop::open().await;
-    let gate = shop.gate().await;
-    // It dies as soon as it begins; the others have begun by then, each time.
+    // The others have begun by the time it dies.
     for order in 1..=6 {
-        shop.order(order, 1, "wait").await;
+        shop.order(order, 1, "sleep 1").await;
     }
     shop.order(7, 1, "die").await;
     let mut deaths = 0;
@@ -83,7 +82,6 @@ async fn a_job_that_kills_its_worker_is_given_up_and_what_ran_beside_it_is_not()
         };
         assert!(begun.elapsed() < BOUND);
         if !died {
-            drop(gate);
             shop.done(6).await;
             shop.nothing_is_pending().await;
             break;

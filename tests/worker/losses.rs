@@ -52,19 +52,19 @@ async fn the_database_write_is_delayed_and_the_queue_does_not_say_done_too_soon(
 async fn redis_restarts_in_the_middle_and_the_durable_data_still_tells_the_full_story() {
     let mut shop = Shop::open().await;
     let worker = shop.start(Settings { handlers: 4, ..shop.settings("worker-1") });
-    shop.orders(0..1_000, "work").await;
-    let some = "select least(count(*), 200) from work.receipts";
-    shop.becomes("some events are done", some, 200).await;
+    shop.orders(0..300, "work").await;
+    let some = "select least(count(*), 100) from work.receipts";
+    shop.becomes("some events are done", some, 100).await;
     // Nothing of it is on disk.
     shop.world.redis.kill().unwrap();
-    shop.orders(1_000..1_500, "work").await;
-    shop.world.redis.restart().unwrap();
-    shop.done(1_500).await;
+    shop.orders(300..400, "work").await;
+    shop.world.redis.start_again().unwrap();
+    shop.done(400).await;
     shop.world.redis::<()>(&["FLUSHALL"]).await;
-    shop.orders(1_500..1_600, "work").await;
-    shop.done(1_600).await;
+    shop.orders(400..450, "work").await;
+    shop.done(450).await;
     shop.nothing_is_pending().await;
-    shop.every_event_was_done_once(1_600).await;
+    shop.every_event_was_done_once(450).await;
     worker.stop().await;
     shop.world.reconcile().await;
 }
@@ -76,10 +76,10 @@ async fn two_workers_of_one_group_are_killed_in_turn_for_a_minute_and_every_orde
     let (begun, mut orders, mut kills) = (Instant::now(), 0, 0);
     let (mut first, mut second) = (shop.process("worker-1"), shop.process("worker-2"));
     while begun.elapsed() < Duration::from_secs(60) {
-        shop.orders(orders..orders + 200, "sleep 0.01").await;
-        orders += 200;
-        let some = format!("select least(count(*), {0}) from work.receipts", orders - 150);
-        shop.becomes("some are handled", &some, orders - 150).await;
+        shop.orders(orders..orders + 60, "sleep 0.01").await;
+        orders += 60;
+        let some = format!("select least(count(*), {0}) from work.receipts", orders - 40);
+        shop.becomes("some are handled", &some, orders - 40).await;
         first.kill();
         (first, second) = (second, shop.process(["worker-1", "worker-2"][kills % 2]));
         kills += 1;
@@ -88,7 +88,7 @@ async fn two_workers_of_one_group_are_killed_in_turn_for_a_minute_and_every_orde
     shop.nothing_is_pending().await;
     shop.every_event_was_done_once(orders).await;
     println!("{orders} orders, {kills} workers killed");
-    assert!(kills > 10, "{kills}");
+    assert!(kills > 5, "{kills}");
     drop((first, second));
 }
 
@@ -124,9 +124,7 @@ async fn what_a_dead_worker_was_given_is_taken_over() {
     shop.waiting(2).await;
     // One that lives keeps what it was given, however long that takes.
     let other = shop.start(shop.settings("worker-2"));
-    let sql =
-        "select count(*) from pg_stat_activity where application_name = 'outbox-relay worker'";
-    shop.becomes("both have begun", sql, 3).await;
+    shop.read_by(2).await;
     let held_since = Instant::now();
     while held_since.elapsed() < Duration::from_millis(2_500) {
         assert_eq!(other.outcomes.lock().unwrap().len(), 0);

@@ -54,7 +54,7 @@ pub(super) struct Running {
 pub(super) struct Process(Child);
 
 #[derive(serde::Deserialize)]
-struct Order {
+pub(super) struct Order {
     order: i64,
     step: i64,
     #[serde(rename = "do")]
@@ -94,8 +94,8 @@ impl Handler for Receipts {
                 let sql = "select pg_sleep($1)";
                 Ok(transaction.execute(sql, &[&seconds.parse::<f64>()?]).await.map(drop)?)
             }
-            ("die", _) => std::process::abort(),
-            ("die_then_work", times) if event.attempt <= times.parse::<u64>()? => {
+            ("die", _) => {
+                transaction.batch_execute("select pg_sleep(0.3)").await?;
                 std::process::abort()
             }
             ("wait", _) => {
@@ -119,7 +119,7 @@ impl Shop {
     pub(super) async fn open_with(world: World) -> Self {
         world.sql(SCHEMA).await;
         let relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
-        relay.logged("leads").await;
+        relay.logged("leading with token").await;
         Self { world, relay }
     }
 
@@ -169,7 +169,7 @@ impl Shop {
     pub(super) fn server(&self) -> Server {
         let url = match &self.world.cluster {
             None => self.world.redis.url(),
-            Some(cluster) => cluster.url(),
+            Some(cluster) => cluster.nodes[0].url(),
         };
         Server::from_url(&url, "").unwrap()
     }
@@ -228,6 +228,15 @@ impl Shop {
         pending.map_or(u64::MAX, |pending| pending.0)
     }
 
+    /// Waits until so many workers wait for new entries.
+    pub(super) async fn read_by(&self, workers: usize) {
+        let blocked = format!("blocked_clients:{workers}\r");
+        eventually("workers read", BOUND, || async {
+            self.world.redis::<String>(&["INFO", "clients"]).await.contains(&blocked)
+        })
+        .await;
+    }
+
     pub(super) async fn nothing_is_pending(&self) {
         eventually("everything is acknowledged", BOUND, || async { self.pending().await == 0 })
             .await;
@@ -236,7 +245,7 @@ impl Shop {
     /// Every order was handled as often as it has events, and every event once.
     pub(super) async fn every_event_was_done_once(&self, events: i64) {
         let sql = "select count(*) from work.orders o where o.times <> \
-                   (select count(*) from outbox.entry e where e.key = o.id::text)";
+                   (select count(*) from work.receipts r where r.order_id = o.id)";
         assert_eq!(self.number(sql).await, 0, "orders that were handled more or less often");
         assert_eq!(self.number("select count(*) from work.receipts").await, events);
         assert_eq!(self.number("select count(*) from outbox.dead_letter").await, 0);
