@@ -9,6 +9,7 @@
 # what the real cargo makes is seen here. Tools and Helm are those that check.sh fetched into the folder. What cannot
 # be had is SKIPPED and says why; a check that fails ends this with 1. Containers and images are in a temporary
 # folder of their own, which is removed at the end.
+# shellcheck disable=SC2317 # functions are called by their names
 set -u
 here=$(cd "$(dirname "$0")" && pwd) && root=$(cd "$here/.." && pwd) || exit 1
 usage="usage: sh charts/check_image.sh FOLDER RELAY"
@@ -53,18 +54,46 @@ for program in buildah podman conmon python3 ldd; do
 done
 [ -z "$missing" ] || end "these are not installed:$missing"
 
+# In mounts of its own, where the system's place of containers is hidden, so that nothing there is touched; what is
+# mounted goes with this process.
+if [ -z "${OUTBOX_OWN_MOUNTS:-}" ]; then
+    unshare --mount true 2>/dev/null || end "nothing can be mounted here"
+    OUTBOX_OWN_MOUNTS=1 exec unshare --mount --propagation private sh "$0" "$@"
+fi
+
 # A short path, for sockets are made in it.
 work=$(mktemp -d /tmp/image.XXXXXX) || exit 1
 group=outbox-relay-${work##*.}
+system=/var/lib/containers made=
 
-# shellcheck disable=SC2317,SC2329 # called by a trap
+# Storage, locks and state of their own. More processes and files than these are not to be had everywhere.
+settings() {
+    cat >"$CONTAINERS_CONF" <<END
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[network]
+network_config_dir = "$work/network"
+[engine]
+runtime = "$1"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+tmp_dir = "$work/libpod"
+END
+}
+export CONTAINERS_CONF="$work/containers.conf" CONTAINERS_STORAGE_CONF="$work/storage.conf" TMPDIR="$work/tmp"
+mkdir "$TMPDIR" && chmod 755 "$work" && settings runc &&
+    printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/root" "$work/run" \
+        >"$CONTAINERS_STORAGE_CONF" || exit 1
+
 clean() {
     if [ -n "$child" ]; then
         kill "$child" 2>/dev/null
         wait "$child"
     fi
     # What that child has started and left, by what only it was told.
-    for process in $(grep -lsz "^CONTAINERS_CONF=$work/" /proc/[0-9]*/environ | cut -d/ -f3); do
+    left=$(grep -lsz "^CONTAINERS_CONF=$work/" /proc/[0-9]*/environ | cut -d/ -f3)
+    for process in $left; do
         kill "$process" 2>/dev/null && timeout 10 tail --pid="$process" -f /dev/null
     done
     podman rm --all --force --time 0 >/dev/null 2>&1
@@ -73,31 +102,25 @@ clean() {
         while read -r place; do umount "$place"; done
     # What is still mounted is not reached into.
     rm -rf --one-file-system "$work"
-    find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+    # Those who watched the containers may take a moment to be gone.
+    for _ in $(seq 50); do
+        find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+        [ -n "$(find /sys/fs/cgroup -type d -path "*/$group*" 2>/dev/null)" ] || break
+        sleep 0.2
+    done
+    if [ -n "$made" ]; then
+        umount "$system" && rmdir "$system"
+    fi
 }
 trap clean EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Storage, locks and state of their own, so that whatever else runs here in containers is not touched. More processes
-# and files than these are not to be had everywhere.
-settings() {
-    mkdir -p "$work/tmp" && chmod 755 "$work" || return 1
-    cat >"$work/containers.conf" <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "$1"
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-lock_type = "file"
-tmp_dir = "$work/libpod"
-END
-    printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/root" "$work/run" \
-        >"$work/storage.conf"
-    export CONTAINERS_CONF="$work/containers.conf" CONTAINERS_STORAGE_CONF="$work/storage.conf" TMPDIR="$work/tmp"
-}
+if [ ! -e "$system" ]; then
+    mkdir -p "$system" && made=1 || exit 1
+fi
+mount -t tmpfs none "$system" || exit 1
 
 # take FOLDER PROGRAM PLACE: copies a program and the libraries it is linked with.
 take() {
@@ -107,7 +130,8 @@ take() {
     done
 }
 
-bud() { buildah bud --quiet --isolation chroot --pull-never "$@"; }
+# Of what is said only errors are kept.
+bud() { buildah bud --quiet --isolation chroot --pull-never "$@" >/dev/null; }
 
 # As gcr.io/distroless/cc-debian12:nonroot has them: glibc, libgcc, the authorities that TLS trusts, a user.
 run_base() {
@@ -165,7 +189,7 @@ build_base >"$work/log" 2>&1 || end "no base to build in can be made: $(grep . "
 REVISION=0123456789abcdef0123456789abcdef01234567
 image() {
     bud --no-cache --timestamp 0 --build-arg BUILD_BASE=localhost/build-base:1 \
-        --build-arg RUN_BASE=localhost/run-base:1 --build-arg REVISION=$REVISION "$@" "$root"
+        --build-arg RUN_BASE=localhost/run-base:1 --build-arg REVISION="$REVISION" "$@" "$root"
 }
 # look IMAGE: mounts it at $seen.
 look() {
@@ -236,13 +260,17 @@ says_what_is_missing() {
     bare
     ended=$?
     cat "$work/printed"
-    [ $ended = 64 ] && grep DATABASE_URL "$work/printed" && grep REDIS_URL "$work/printed"
+    [ "$ended" = 64 ] && grep DATABASE_URL "$work/printed" && grep REDIS_URL "$work/printed"
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 reference=localhost/outbox-relay:$version
 skipped "the image's real bases, and what cargo makes in there" "they come from a registry; stand-ins take their place"
 check "image: the first stage is built, with all that it copies" stages
+if ! podman image exists localhost/built:1; then
+    skipped "everything else of the image, and the pod" "the first stage is not there"
+    exit 1
+fi
 check "image: the context holds what is copied, and nothing else" context
 if [ -e "$relay.d" ]; then
     check "image: all that the program was built from is copied" sources
@@ -256,8 +284,8 @@ else
     skipped "image: cargo can read what is copied" "cargo is not there"
 fi
 check "image: it is built" image -t "$reference"
-if [ $failed = 1 ]; then
-    skipped "everything else of the image, and the pod" "no image was built"
+if ! podman image exists "$reference"; then
+    skipped "everything else of the image, and the pod" "the image is not there"
     exit 1
 fi
 check "image: built twice, it has the same bytes" same_twice

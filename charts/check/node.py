@@ -1,8 +1,8 @@
 """A node with one pod: does with podman what a kubelet does with the parts of a pod that this chart uses.
 
 What it does not know is refused, so that nothing in a pod is passed over. `podman kube play` of Debian 12 knows no
-projected volumes and no probes without a shell in the image, which is why each container is started by itself.
-The network is the machine's. The pod's address is another one than 127.0.0.1, as it is in a cluster.
+projected volumes, and no ports on the machine's network, which is why each container is started by itself. The
+pod's address is not 127.0.0.1, as in a cluster: who listens there only is not reached.
 """
 
 import base64

@@ -89,7 +89,8 @@ class Servers:
             make = f"{self.postgres}/initdb -D {data} -U admin -A scram-sha-256 -E UTF8 -N --pwfile {password.name}"
             subprocess.run(make.split(), check=True, stdout=subprocess.DEVNULL, **account)
         command = [f"{self.postgres}/postgres", "-D", data]
-        for setting in f"listen_addresses=127.0.0.1 port={self.postgres_port} unix_socket_directories= fsync=off".split():
+        settings = f"listen_addresses=127.0.0.1 port={self.postgres_port} unix_socket_directories= fsync=off"
+        for setting in settings.split():
             command += ["-c", setting]
         # SIGTERM would wait for sessions.
         self.start("postgres", command, signal.SIGINT, **account)
