@@ -11,6 +11,7 @@
 # folder of their own, which is removed at the end.
 # shellcheck disable=SC2317 # functions are called by their names
 set -u
+umask 022
 here=$(cd "$(dirname "$0")" && pwd) && root=$(cd "$here/.." && pwd) || exit 1
 usage="usage: sh charts/check_image.sh FOLDER RELAY"
 mkdir -p "${1:?$usage}" && tools=$(cd "$1" && pwd) || exit 1
@@ -169,6 +170,9 @@ END
     bud -f "$work/build-base.Dockerfile" -t localhost/build-base:1 "$base"
 }
 
+# The last line of what was said, or else that.
+last() { tr -d '\000' <"$work/log" | grep -a . | tail -n 1 | grep -a . || echo "$1"; }
+
 # A container that has nothing of this repository in it says whether containers can be had here at all.
 works() {
     settings "$1" && run_base &&
@@ -180,11 +184,11 @@ runtime=
 for program in runc crun; do
     command -v $program >/dev/null || continue
     attend works $program >"$work/log" 2>&1 && runtime=$program && break
-    why=$(grep . "$work/log" | tail -n 1)
+    why=$(last "$program cannot be used")
 done
 [ -n "$runtime" ] || end "$why"
 settings "$runtime"
-build_base >"$work/log" 2>&1 || end "no base to build in can be made: $(grep . "$work/log" | tail -n 1)"
+build_base >"$work/log" 2>&1 || end "no base to build in can be made: $(last "no reason is given")"
 
 REVISION=0123456789abcdef0123456789abcdef01234567
 image() {

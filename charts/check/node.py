@@ -175,7 +175,13 @@ class Pod:
     def run(self, container):
         """Runs it to its end: (exit code, what it said)."""
         command = ["podman", "run", "--rm", *self.flags(container)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def execute(self, *words):
+        """Runs a program in its container, as `kubectl exec` does: (exit code, what it said)."""
+        command = ["podman", "exec", self.main, *words]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return ended.returncode, ended.stdout + ended.stderr
 
     def init(self):
@@ -212,7 +218,7 @@ class Pod:
 
     @staticmethod
     def podman(*words):
-        ended = subprocess.run(["podman", *words], capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(["podman", *words], capture_output=True, text=True, timeout=120, check=False)
         if ended.returncode:
             raise SystemExit(f"podman {words[0]} ended with {ended.returncode}: {ended.stderr}")
         return ended.stdout + ended.stderr

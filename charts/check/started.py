@@ -89,7 +89,7 @@ class Servers:
             make = f"{self.postgres}/initdb -D {data} -U admin -A scram-sha-256 -E UTF8 -N --pwfile {password.name}"
             subprocess.run(make.split(), check=True, stdout=subprocess.DEVNULL, **account)
         command = [f"{self.postgres}/postgres", "-D", data]
-        settings = f"listen_addresses=127.0.0.1 port={self.postgres_port} unix_socket_directories= fsync=off"
+        settings = f"listen_addresses=127.0.0.1 port={self.postgres_port} unix_socket_directories="
         for setting in settings.split():
             command += ["-c", setting]
         # SIGTERM would wait for sessions.
@@ -114,6 +114,7 @@ class Servers:
         file = pathlib.Path(self.folder, "redis.conf")
         file.write_text(
             f'port {self.redis_port}\nbind 127.0.0.1\nsave ""\ndir {self.folder}\nrequirepass admin\n'
+            "maxmemory 64mb\n"
             f"user relay on >{PASSWORDS['redis']} {self.acl}\n"
         )
         command = [program("redis-server", "valkey-server"), str(file)]
@@ -217,11 +218,16 @@ def check_confined(pod):
     report("it is confined as its manifest says", problems)
 
 
+def said_unless_0(ended):
+    code, said = ended
+    return [f"it ended with {code}", *said.splitlines()] if code else []
+
+
 def check_start(pod):
     report("the schema is made before the relay starts", pod.init())
     pod.start()
     ready = pod.probes["readinessProbe"]
-    well = eventually(20, lambda: ready.well or pod.state("Running") != "true") and ready.well
+    well = eventually(60, lambda: ready.well or pod.state("Running") != "true") and ready.well
     report("it becomes ready", [] if well else [f"readiness: {ready.answer}", *pod.said()])
     if not well:
         raise SystemExit(1)
@@ -229,7 +235,7 @@ def check_start(pod):
 
 def carries(servers, rows, before=0):
     servers.insert(rows)
-    there = eventually(10, lambda: servers.redis("XLEN", "orders") == [str(before + rows)])
+    there = eventually(30, lambda: servers.redis("XLEN", "orders") == [str(before + rows)])
     return [] if there else [f"the stream has {servers.redis('XLEN', 'orders')} entries of {before + rows}"]
 
 
@@ -248,7 +254,7 @@ def check_losses(servers):
     given = ids(read(servers, READ))
     servers.redis("XACK", "orders", "mail", *given[:ACKNOWLEDGED])
     acked = f"select count(*) from outbox.stream_status where stream = 'orders' and acked = {ACKNOWLEDGED}"
-    if not eventually(20, lambda: servers.psql("admin", acked) == "1"):
+    if not eventually(30, lambda: servers.psql("admin", acked) == "1"):
         report("an emptied Redis gets back what it had", ["acknowledgements are not remembered"])
         return
     before = servers.entries()
@@ -278,7 +284,7 @@ def check_outage(servers, pod):
     before = servers.entries()
     servers.end(servers.redis_process, signal.SIGTERM)
     asked = live.asked
-    unready = eventually(20, lambda: ready.well is False)
+    unready = eventually(30, lambda: ready.well is False)
     report("without Redis it is not ready", [] if unready and ready.answer == 503 else [f"readiness: {ready.answer}"])
     long = eventually(60, lambda: live.asked > asked + live.threshold or live.given_up)
     well = long and live.well and not live.given_up and live.answer == 200
@@ -333,8 +339,10 @@ def main(folder, helm, root, image, cgroup):
         process = pod.state("Pid")
         check_confined(pod)
         report("a row that the application inserts arrives", carries(servers, ROWS))
-        code, said = node.Pod("test", test, secrets(servers), folder, cgroup).run(test["containers"][0])
-        report("the pod of helm test ends with 0", [] if code == 0 else [f"it ended with {code}", *said.splitlines()])
+        tested = node.Pod("test", test, secrets(servers), folder, cgroup)
+        report("the pod of helm test ends with 0", said_unless_0(tested.run(test["containers"][0])))
+        doctor = pod.execute("outbox-relay", "doctor")
+        report("the doctor, called in there, finds nothing wrong", said_unless_0(doctor))
         check_losses(servers)
         check_outage(servers, pod)
         check_rotation(servers, pod)
