@@ -88,6 +88,7 @@ mkdir "$TMPDIR" && chmod 755 "$work" && settings runc &&
         >"$CONTAINERS_STORAGE_CONF" || exit 1
 
 clean() {
+    trap '' HUP INT TERM
     if [ -n "$child" ]; then
         kill "$child" 2>/dev/null
         wait "$child"
@@ -121,7 +122,7 @@ trap 'exit 143' TERM
 if [ ! -e "$system" ]; then
     mkdir -p "$system" && made=1 || exit 1
 fi
-mount -t tmpfs none "$system" || exit 1
+mount -t tmpfs none "$system" 2>/dev/null || end "nothing can be mounted at $system"
 
 # take FOLDER PROGRAM PLACE: copies a program and the libraries it is linked with.
 take() {
@@ -256,15 +257,16 @@ linked() {
 bare() {
     podman run --rm --pull never --network none --read-only --read-only-tmpfs=false --cap-drop ALL \
         --security-opt no-new-privileges --cgroup-parent "/$group" "$reference" "$@" >"$work/printed" 2>&1
+    ended=$?
+    cat "$work/printed"
+    return $ended
 }
 says_version() { bare --version && grep -x "outbox-relay $version" "$work/printed"; }
 says_help() { bare run --help && grep -- --database-url-file "$work/printed"; }
 # Its command is to run, and what that misses is said before anything is connected to.
 says_what_is_missing() {
     bare
-    ended=$?
-    cat "$work/printed"
-    [ "$ended" = 64 ] && grep DATABASE_URL "$work/printed" && grep REDIS_URL "$work/printed"
+    [ $? = 64 ] && grep DATABASE_URL "$work/printed" && grep REDIS_URL "$work/printed"
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)

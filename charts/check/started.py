@@ -8,7 +8,6 @@ containers are removed by check_image.sh.
 
 import base64
 import contextlib
-import json
 import os
 import pathlib
 import pwd
@@ -18,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 
 import yaml
@@ -27,7 +25,7 @@ from check_metrics import eventually, free_port, postgres_folder
 import node
 
 # What a password may be: for Postgres all but ' and \, and in a URL with its odd signs written as %40.
-PASSWORDS = {"shop": "shop", "relay": "p@ss/ w%2Frd?#", "owner": "o$(HOST)n=e r", "redis": "r:e@d/i%s"}
+PASSWORDS = {"shop": "shop", "relay": "p@ss/ w%2Frd?#", "owner": "o$(DATABASE_HOST)n=e r", "redis": "r:e@d/i%s"}
 ROWS, READ, ACKNOWLEDGED = 100, 10, 4
 
 failed = False
@@ -43,7 +41,8 @@ def report(what, problems):
 
 
 def program(*names):
-    return next(filter(None, map(shutil.which, names)), None)
+    places = f"{os.environ['PATH']}:{postgres_folder()}"
+    return next(filter(None, (shutil.which(name, path=places) for name in names)), None)
 
 
 class Servers:
@@ -168,7 +167,7 @@ def secrets(servers):
 
 def render(helm, root, image, port):
     """The specs of the relay's pod, and of the one that `helm test` starts."""
-    repository, tag = image.rsplit(":", 1)
+    repository = image.rsplit(":", 1)[0]
     values = f"{root}/charts/check/pod-values.yaml"
     command = [helm, "template", "relay", f"{root}/charts/outbox-relay", "-n", "shop", "-f", values]
     command += ["--kube-version", "1.33.0", "--set", f"image.repository={repository},http.port={port}"]
@@ -178,7 +177,9 @@ def render(helm, root, image, port):
     things = [thing for thing in yaml.safe_load_all(rendered.stdout) if thing]
     (relay,) = [thing["spec"]["template"]["spec"] for thing in things if thing["kind"] == "Deployment"]
     (test,) = [thing["spec"] for thing in things if thing["kind"] == "Pod"]
-    assert all(pod["containers"][0]["image"].endswith(f":{tag}") for pod in (relay, test)), "another image"
+    for container in relay["initContainers"] + relay["containers"] + test["containers"]:
+        if container["image"] != image:
+            raise SystemExit(f"{container['name']} runs {container['image']}, and {image} was built")
     return relay, test
 
 
@@ -322,8 +323,8 @@ def check_end(servers, pod, process):
 
 
 def main(folder, helm, root, image, cgroup):
-    tools = {"psql": program("psql"), "Redis": program("redis-server", "valkey-server")}
-    tools |= {"redis-cli": program("redis-cli", "valkey-cli"), "Postgres": postgres_folder()}
+    tools = {"Postgres": postgres_folder(), "psql": program("psql")}
+    tools |= {"Redis": program("redis-server", "valkey-server"), "redis-cli": program("redis-cli", "valkey-cli")}
     missing = [name for name, path in tools.items() if not path]
     if missing:
         print(f"SKIPPED the pod: these are not installed: {' '.join(missing)}")
