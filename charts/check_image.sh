@@ -32,7 +32,7 @@ attend() {
     wait $child
     ended=$?
     child=
-    return $ended
+    return "$ended"
 }
 
 # Runs the rest as a check named by the first word; it is silent unless it fails.
@@ -259,7 +259,7 @@ bare() {
         --security-opt no-new-privileges --cgroup-parent "/$group" "$reference" "$@" >"$work/printed" 2>&1
     ended=$?
     cat "$work/printed"
-    return $ended
+    return "$ended"
 }
 says_version() { bare --version && grep -x "outbox-relay $version" "$work/printed"; }
 says_help() { bare run --help && grep -- --database-url-file "$work/printed"; }
