@@ -7,7 +7,7 @@
 # make mutants          builds it with one thing broken, again and again, and sees each caught
 # make bench            measures how fast it is, beside the limit and the textbook; MEASURE=drain for one
 # make fuzz MINUTES=5   tries bad input at every door for longer than the tests do
-# make charts           checks the chart, its alerts and its dashboard by real tools
+# make charts           checks the chart, its alerts, its dashboard and the image by real tools
 # make versions         runs the tests of delivery against several versions of both servers
 
 CARGO ?= cargo
@@ -17,10 +17,12 @@ HAVE_POSTGRES := $(shell command -v postgres || ls -d /usr/lib/postgresql/*/bin/
 	/usr/local/opt/postgresql*/bin/postgres 2>/dev/null)
 HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 HAVE_POOLER := $(shell command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/null)
+HAVE_CONTAINERS := $(and $(shell command -v buildah),$(shell command -v podman),$(shell command -v runc || \
+	ls /usr/sbin/runc 2>/dev/null))
 # Tests wait more than they work: three for two processors.
 THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
-.PHONY: demo test swarm lint deps pooler languages failure simulate mutants bench fuzz charts versions
+.PHONY: demo test swarm lint deps pooler containers languages failure simulate mutants bench fuzz charts versions
 
 demo: deps
 	$(CARGO) build --release
@@ -73,10 +75,11 @@ fuzz: deps
 		$(CARGO) test --features failpoints --test it -- --nocapture fuzz::
 
 # Tools are fetched below target; one that cannot be had is named on a line SKIPPED.
-charts: deps
+charts: deps containers
 	$(CARGO) build --release
 	sh charts/check.sh target/tmp/charts target/release/outbox-relay
 	sh charts/check_metrics.sh target/tmp/charts target/release/outbox-relay
+	sh charts/check_image.sh target/tmp/charts target/release/outbox-relay
 
 # Tests of delivery against several versions of both servers, fetched below target; VERSION=… for one.
 versions: deps pooler
@@ -94,6 +97,15 @@ ifeq ($(shell uname),Darwin)
 else
 	-$(SUDO) apt-get update -qq && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer
+endif
+endif
+
+# They build and run the image in the checks of it, which are skipped without them.
+containers:
+ifeq ($(HAVE_CONTAINERS),)
+ifneq ($(shell uname),Darwin)
+	-$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah podman runc
 endif
 endif
 
