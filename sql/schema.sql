@@ -318,6 +318,25 @@ $$;
 COMMENT ON FUNCTION outbox.crc16(bytes bytea) IS 'CRC-16/XMODEM, the hash of Redis Cluster. For single keys: a row takes microseconds a byte. Locks nothing.';
 
 --
+-- Name: discard_dead_letter(text, uuid); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.discard_dead_letter(consumer_group text, event_id uuid) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    with gone as (
+        delete from outbox.dead_letter d where d.consumer_group = $1 and d.event_id = $2 returning d.event_id)
+    select exists (select from gone)
+$_$;
+
+--
+-- Name: FUNCTION discard_dead_letter(consumer_group text, event_id uuid); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.discard_dead_letter(consumer_group text, event_id uuid) IS 'Forgets an event that the group has given up, for good; false if it has not. Locks its row.';
+
+--
 -- Name: drop_leaves(); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -510,7 +529,9 @@ begin
                    'outbox.purge_log(interval), outbox.needs(text[], bigint[]), outbox.drop_leaves(), '
                    'outbox.leap(interval), outbox.empty_nets(), outbox.batches_over(bigint, bigint), '
                    'outbox.partition_names(text, integer), outbox.crc16(bytea), outbox.partition_of(text, text, bigint), '
-                   'outbox.open_ends(jsonb, timestamptz), outbox.open_partitions() to %s', role);
+                   'outbox.open_ends(jsonb, timestamptz), outbox.open_partitions(), '
+                   'outbox.retry_dead_letter(text, uuid), outbox.discard_dead_letter(text, uuid), '
+                   'outbox.purge_done(interval, integer) to %s', role);
 end
 $$;
 
@@ -519,6 +540,29 @@ $$;
 --
 
 COMMENT ON FUNCTION outbox.grant_relay(role regrole) IS 'Lets a role run the relay: read all of the schema, write the log, hold the lease. It owns nothing and deletes nothing. Locks nothing that is in use.';
+
+--
+-- Name: grant_worker(regrole); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.grant_worker(role regrole) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    execute format('grant usage on schema outbox to %s', role);
+    execute format('grant select, insert (consumer_group, event_id) on outbox.done to %s', role);
+    execute format('grant select, insert, update, delete on outbox.dead_letter to %s', role);
+    execute format('grant execute on function outbox.retry_dead_letter(text, uuid), '
+                   'outbox.discard_dead_letter(text, uuid) to %s', role);
+end
+$$;
+
+--
+-- Name: FUNCTION grant_worker(role regrole); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.grant_worker(role regrole) IS 'Lets a role note what its workers have done and what they gave up, and nothing else. Locks nothing.';
 
 --
 -- Name: leap(interval); Type: FUNCTION; Schema: outbox; Owner: -
@@ -823,6 +867,50 @@ $$;
 COMMENT ON FUNCTION outbox.pending_entries() IS 'The rows of the view outbox.pending. Locks nothing.';
 
 --
+-- Name: purge_done(interval, integer); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.purge_done(retention interval, most integer DEFAULT 10000) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    before constant timestamptz := clock_timestamp() - retention;
+    worker text;
+    needed timestamptz;
+    rows   bigint;
+    purged bigint := 0;
+begin
+    select min(d.consumer_group) into worker from outbox.done d;
+    while worker is not null loop
+        select to_timestamp(min(b.ms) / 1000.0) into needed
+        from outbox.floor f
+        cross join lateral jsonb_to_recordset(f.groups) as g (name text, floor bigint)
+        cross join lateral (
+            select b.ms from outbox.batch b
+            where b.stream = f.stream and b.last_n > g.floor order by b.last_n limit 1
+        ) b
+        where g.name = worker;
+        with old as materialized (
+            select d.event_id from outbox.done d
+            where d.consumer_group = worker and d.done_at < least(before, needed)
+            order by d.done_at limit most)
+        delete from outbox.done d using old where d.consumer_group = worker and d.event_id = old.event_id;
+        get diagnostics rows = row_count;
+        purged := purged + rows;
+        select min(d.consumer_group) into worker from outbox.done d where d.consumer_group > worker;
+    end loop;
+    return purged;
+end
+$$;
+
+--
+-- Name: FUNCTION purge_done(retention interval, most integer); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.purge_done(retention interval, most integer) IS 'Deletes notes of outbox.done that are older than "retention", of events that cannot be given to their group again; of each group at most "most". Locks those rows.';
+
+--
 -- Name: purge_entries(interval); Type: FUNCTION; Schema: outbox; Owner: -
 --
 
@@ -1023,6 +1111,27 @@ $_$;
 --
 
 COMMENT ON FUNCTION outbox.refuse_entry() IS 'Trigger: says which bound of outbox.entry a row breaks and what to do. Locks nothing.';
+
+--
+-- Name: retry_dead_letter(text, uuid); Type: FUNCTION; Schema: outbox; Owner: -
+--
+
+CREATE FUNCTION outbox.retry_dead_letter(consumer_group text, event_id uuid) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    with asked as (
+        update outbox.dead_letter d set retry_at = clock_timestamp()
+        where d.consumer_group = $1 and d.event_id = $2
+        returning d.event_id)
+    select exists (select from asked)
+$_$;
+
+--
+-- Name: FUNCTION retry_dead_letter(consumer_group text, event_id uuid); Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON FUNCTION outbox.retry_dead_letter(consumer_group text, event_id uuid) IS 'Asks for one more attempt with an event that the group has given up; false if it has not. Locks its row.';
 
 --
 -- Name: rotate_checkpoints(bigint); Type: FUNCTION; Schema: outbox; Owner: -
@@ -1445,6 +1554,146 @@ CREATE VIEW outbox.cursor AS
 --
 
 COMMENT ON VIEW outbox.cursor IS 'How far rows have been sealed: the last row of outbox.seal, or the beginning.';
+
+--
+-- Name: dead_letter; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.dead_letter (
+    consumer_group text NOT NULL,
+    event_id uuid NOT NULL,
+    stream text NOT NULL,
+    entry_id text NOT NULL,
+    key text,
+    type text,
+    payload jsonb NOT NULL,
+    headers jsonb,
+    created_at timestamp with time zone NOT NULL,
+    deliveries bigint NOT NULL,
+    error text NOT NULL,
+    died_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    retry_at timestamp with time zone,
+    CONSTRAINT dead_letter_consumer_group_check CHECK ((consumer_group <> ''::text))
+);
+
+--
+-- Name: TABLE dead_letter; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.dead_letter IS 'Events that a consumer group has given up after its limit of attempts. Nothing but outbox-relay dead takes them away.';
+
+--
+-- Name: COLUMN dead_letter.consumer_group; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.consumer_group IS 'Name of the consumer group in Redis.';
+
+--
+-- Name: COLUMN dead_letter.event_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.event_id IS 'The event: column event_id of outbox.entry.';
+
+--
+-- Name: COLUMN dead_letter.stream; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.stream IS 'The stream that it came by.';
+
+--
+-- Name: COLUMN dead_letter.entry_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.entry_id IS 'Its ID there.';
+
+--
+-- Name: COLUMN dead_letter.key; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.key IS 'Its key.';
+
+--
+-- Name: COLUMN dead_letter.type; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.type IS 'Its type.';
+
+--
+-- Name: COLUMN dead_letter.payload; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.payload IS 'Its payload.';
+
+--
+-- Name: COLUMN dead_letter.headers; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.headers IS 'Its headers.';
+
+--
+-- Name: COLUMN dead_letter.created_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.created_at IS 'When it was written.';
+
+--
+-- Name: COLUMN dead_letter.deliveries; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.deliveries IS 'How often it was given to a worker.';
+
+--
+-- Name: COLUMN dead_letter.error; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.error IS 'Why the last attempt failed.';
+
+--
+-- Name: COLUMN dead_letter.died_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.died_at IS 'When it was given up, the last time.';
+
+--
+-- Name: COLUMN dead_letter.retry_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.dead_letter.retry_at IS 'When somebody asked for one more attempt, which a worker has not begun yet; null if nobody has.';
+
+--
+-- Name: done; Type: TABLE; Schema: outbox; Owner: -
+--
+
+CREATE TABLE outbox.done (
+    consumer_group text NOT NULL,
+    event_id uuid NOT NULL,
+    done_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT done_consumer_group_check CHECK ((consumer_group <> ''::text))
+);
+
+--
+-- Name: TABLE done; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON TABLE outbox.done IS 'Events that a consumer group has done. A worker inserts here first, with "on conflict do nothing", in the transaction of its effect: no row inserted means that it was done before.';
+
+--
+-- Name: COLUMN done.consumer_group; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.done.consumer_group IS 'Name of the consumer group in Redis.';
+
+--
+-- Name: COLUMN done.event_id; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.done.event_id IS 'The event: column event_id of outbox.entry, field id in Redis.';
+
+--
+-- Name: COLUMN done.done_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON COLUMN outbox.done.done_at IS 'When.';
 
 --
 -- Name: entry_0; Type: TABLE; Schema: outbox; Owner: -
@@ -2347,6 +2596,20 @@ ALTER TABLE ONLY outbox.checkpoint_1
     ADD CONSTRAINT checkpoint_1_pkey PRIMARY KEY (stream, id, half);
 
 --
+-- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.dead_letter
+    ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (consumer_group, event_id);
+
+--
+-- Name: done done_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
+--
+
+ALTER TABLE ONLY outbox.done
+    ADD CONSTRAINT done_pkey PRIMARY KEY (consumer_group, event_id);
+
+--
 -- Name: entry entry_pkey; Type: CONSTRAINT; Schema: outbox; Owner: -
 --
 
@@ -2560,6 +2823,42 @@ COMMENT ON INDEX outbox.checkpoint_pkey IS 'By stream; the last one counts.';
 --
 
 CREATE INDEX checkpoint_1_id_idx ON outbox.checkpoint_1 USING btree (id);
+
+--
+-- Name: INDEX dead_letter_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.dead_letter_pkey IS 'By group and event.';
+
+--
+-- Name: dead_letter_retry_at; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX dead_letter_retry_at ON outbox.dead_letter USING btree (consumer_group, stream, retry_at) WHERE (retry_at IS NOT NULL);
+
+--
+-- Name: INDEX dead_letter_retry_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.dead_letter_retry_at IS 'What workers look for: those to be tried again.';
+
+--
+-- Name: done_done_at; Type: INDEX; Schema: outbox; Owner: -
+--
+
+CREATE INDEX done_done_at ON outbox.done USING btree (consumer_group, done_at);
+
+--
+-- Name: INDEX done_done_at; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.done_done_at IS 'Of each group the oldest first, for the purge.';
+
+--
+-- Name: INDEX done_pkey; Type: COMMENT; Schema: outbox; Owner: -
+--
+
+COMMENT ON INDEX outbox.done_pkey IS 'What makes a second worker with the same event wait for the first, and then skip it.';
 
 --
 -- Name: INDEX entry_pkey; Type: COMMENT; Schema: outbox; Owner: -
@@ -2862,6 +3161,12 @@ REVOKE ALL ON FUNCTION outbox.batches_over(lowest bigint, highest bigint) FROM P
 REVOKE ALL ON FUNCTION outbox.crc16(bytes bytea) FROM PUBLIC;
 
 --
+-- Name: FUNCTION discard_dead_letter(consumer_group text, event_id uuid); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.discard_dead_letter(consumer_group text, event_id uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION drop_leaves(); Type: ACL; Schema: outbox; Owner: -
 --
 
@@ -2890,6 +3195,12 @@ REVOKE ALL ON FUNCTION outbox.grant_application(role regrole) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION outbox.grant_relay(role regrole) FROM PUBLIC;
+
+--
+-- Name: FUNCTION grant_worker(role regrole); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.grant_worker(role regrole) FROM PUBLIC;
 
 --
 -- Name: FUNCTION leap(age interval, OUT id bigint, OUT seal bigint); Type: ACL; Schema: outbox; Owner: -
@@ -2934,6 +3245,12 @@ REVOKE ALL ON FUNCTION outbox.partition_of(stream text, key text, id bigint) FRO
 REVOKE ALL ON FUNCTION outbox.pending_entries() FROM PUBLIC;
 
 --
+-- Name: FUNCTION purge_done(retention interval, most integer); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.purge_done(retention interval, most integer) FROM PUBLIC;
+
+--
 -- Name: FUNCTION purge_entries(retention interval, OUT leaves integer, OUT entries bigint); Type: ACL; Schema: outbox; Owner: -
 --
 
@@ -2950,6 +3267,12 @@ REVOKE ALL ON FUNCTION outbox.purge_log(retention interval, OUT leaves integer) 
 --
 
 REVOKE ALL ON FUNCTION outbox.refuse_entry() FROM PUBLIC;
+
+--
+-- Name: FUNCTION retry_dead_letter(consumer_group text, event_id uuid); Type: ACL; Schema: outbox; Owner: -
+--
+
+REVOKE ALL ON FUNCTION outbox.retry_dead_letter(consumer_group text, event_id uuid) FROM PUBLIC;
 
 --
 -- Name: FUNCTION rotate_checkpoints(bytes bigint); Type: ACL; Schema: outbox; Owner: -

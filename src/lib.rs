@@ -29,6 +29,7 @@
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
+//! | [`worker`] | the other half: applications read streams, and do each event's work once |
 //! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
 //! | [`telemetry`] | logs, metrics, health |
 //! | [`secret`], [`tls`] | URLs with passwords, certificates: read from their files at each connection |
@@ -52,13 +53,15 @@
 //!    the batch's own. (`outbox.adopt()` is the one exception, by hand, in another cluster.)
 //! 8. What was read from Postgres is sealed only while the connection it was read on is open.
 //! 9. Memory is bounded by batches in flight; what does not fit waits in Postgres, in order.
-//! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
+//! 10. `outbox` and `stream` never mention each other; only `relay` and `worker` see both. Only `outbox`
+//! names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor`, `stream::{slot, topology}`
-//!     and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O, read no clock and
-//!     log nothing.
-//! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
+//! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor`, `stream::{slot, topology}`,
+//!     `worker::queue` and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O,
+//!     read no clock and log nothing.
+//! 12. A worker acknowledges an entry only behind the commit of its work and of the note that it is done.
+//! 13. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
 pub mod batch;
 pub mod cli;

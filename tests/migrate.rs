@@ -33,7 +33,7 @@ async fn migrate_makes_the_schema_and_a_second_time_changes_nothing() {
     let name = format!("127.0.0.1:{}/postgres", world.postgres.port());
     let first = migrate(&world, &roles);
     let expected = format!(
-        "{name}: created the schema outbox, version 5\n{name}: role shop may insert entries\n\
+        "{name}: created the schema outbox, version 6\n{name}: role shop may insert entries\n\
          {name}: role relay may run the relay\n"
     );
     assert_eq!(first.out, expected);
@@ -41,7 +41,7 @@ async fn migrate_makes_the_schema_and_a_second_time_changes_nothing() {
     let before = contents::of_postgres(&owner).await;
     assert!(before.contains("outbox.entry_0"), "no leaf was made: {before}");
     let second = migrate(&world, &roles);
-    assert!(second.out.contains("is at version 5, as it should be"), "{second:#?}");
+    assert!(second.out.contains("is at version 6, as it should be"), "{second:#?}");
     migrate(&world, &[]);
     assert_eq!(before, contents::of_postgres(&owner).await);
 }
@@ -58,7 +58,7 @@ async fn an_upgrade_from_the_first_version_keeps_rows_and_gives_its_relay_the_ne
     upgraded.sql(&format!("{record}; {grants}")).await;
     upgraded.sql("insert into outbox.entry (stream, payload) values ('orders', '1')").await;
     let told = migrate(&upgraded, &[]);
-    assert!(told.out.contains("upgraded the schema outbox from version 1 to 5"), "{told:#?}");
+    assert!(told.out.contains("upgraded the schema outbox from version 1 to 6"), "{told:#?}");
     fresh.sql("create role shop login; create role relay login").await;
     migrate(&fresh, &["--app-role", "shop", "--relay-role", "relay"]);
     let sql = "select grantee::text || ' ' || table_name || ' ' || column_name || ' ' || privilege_type \

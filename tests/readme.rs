@@ -44,6 +44,16 @@ fn packages() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("languages"), PathBuf::from)
 }
 
+/// An example in Rust is one of the documentation, which is compiled with its tests.
+fn is_compiled(block: &Block) {
+    let source = include_str!("../src/worker/mod.rs");
+    let lines = source.lines().filter_map(|line| line.strip_prefix("//!"));
+    let text: String =
+        lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    let example = text.split("```no_run\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(example, Some(block.text.as_str()), "README.md:{}", block.line);
+}
+
 /// Follows the README.
 struct Reader {
     world: World,
@@ -101,6 +111,7 @@ impl Reader {
     async fn follow(&mut self, block: &Block) {
         match block.kind.as_str() {
             "text" => {}
+            "rust" => is_compiled(block),
             "sh" => self.shell(block),
             "sh run" => {
                 let urls = self.world.urls();

@@ -132,6 +132,7 @@ fn pure_files_do_no_io_read_no_clock_and_log_nothing() {
         "hash",
         "outbox/cursor",
         "text",
+        "worker/queue",
     ];
     let banned = [
         "tokio",
@@ -344,6 +345,8 @@ fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
     }
     // Sentinels are asked as somebody else, and waiting needs a setting.
     assert!(used.remove("sentinel"), "the sources were misread: {used:?}");
+    // Workers read as a user of their own.
+    assert!(used.remove("xreadgroup"), "the sources were misread: {used:?}");
     assert!(used.remove("wait") && used.remove("waitaof"), "the sources were misread: {used:?}");
     assert!(used.remove("config") && used.len() > 20, "the sources were misread: {used:?}");
     assert_eq!(granted, used);

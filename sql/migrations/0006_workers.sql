@@ -136,7 +136,7 @@ begin
 end
 $$;
 comment on function outbox.grant_worker(regrole) is
-    'Lets a role note what its workers have done and what they gave up, and nothing else.';
+    'Lets a role note what its workers have done and what they gave up, and nothing else. Locks nothing.';
 revoke all on function outbox.grant_worker(regrole) from public;
 
 create or replace function outbox.grant_relay(role regrole) returns void

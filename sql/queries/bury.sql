@@ -2,8 +2,8 @@
 --
 -- Called by:  outbox::work_log, in the transaction that notes it as done.
 -- Locks:      the row.
--- Parameters: $1 group, $2 event, $3 stream, $4 entry ID, $5 key, $6 type, $7 payload, $8 headers, $9 when it was
---             written, $10 deliveries, $11 error.
+-- Parameters: $1 group, $2 event, $3 stream, $4 entry ID, $5 key, $6 type, $7 payload, $8 headers, $9 when
+--             it was written, $10 deliveries, $11 error.
 -- Returns:    nothing.
 insert into outbox.dead_letter
     (consumer_group, event_id, stream, entry_id, key, type, payload, headers, created_at, deliveries, error)

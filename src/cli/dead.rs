@@ -124,8 +124,8 @@ pub(super) async fn run(args: DeadArgs) -> Result<ExitCode> {
             let text = match asked {
                 0 => "there is nothing to try again\n".to_owned(),
                 _ => format!(
-                    "asked for one more attempt with {what}; a worker of the group makes it within a second or \
-                     two,\nif one runs, and `outbox-relay dead list` shows those that fail again\n"
+                    "asked for one more attempt with {what}; a worker of the group makes it within a second \
+                     or two,\nif one runs, and `outbox-relay dead list` shows those that fail again\n"
                 ),
             };
             end(asked, &text)

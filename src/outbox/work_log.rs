@@ -43,8 +43,8 @@ pub struct Buried {
 }
 
 impl WorkLog {
-    /// Opens a connection with the settings of its role, on which `group` works for at most `limit` at a time,
-    /// and looks whether the role may do that.
+    /// Opens a connection with the settings of its role, on which `group` works for at most `limit` at a
+    /// time, and looks whether the role may do that.
     ///
     /// # Errors
     /// As [`Database::connect`]; `Refused` if the schema is older, or the role lacks a right.
@@ -67,8 +67,8 @@ impl WorkLog {
         Ok(Self { connection, group: group.to_owned() })
     }
 
-    /// Begins a transaction in which `event` is noted as done; None if it was done before. Where another worker
-    /// has just begun the same, waits for the end of its transaction.
+    /// Begins a transaction in which `event` is noted as done; None if it was done before. Where another
+    /// worker has just begun the same, waits for the end of its transaction.
     ///
     /// # Errors
     /// As any statement.
@@ -134,8 +134,8 @@ impl WorkLog {
         answer(client.execute(again, &[&self.group, &event, &why])).await.map(drop)
     }
 
-    /// Takes a dead letter for one more attempt. Returns how often it was given to a worker, with this time; None
-    /// if another worker has it, or it is gone.
+    /// Takes a dead letter for one more attempt. Returns how often it was given to a worker, with this
+    /// time; None if another worker has it, or it is gone.
     ///
     /// # Errors
     /// As any statement.
@@ -175,8 +175,8 @@ impl WorkLog {
     }
 }
 
-/// Ends a transaction well: `Err` with what Postgres says if it refused it, as for a constraint that is looked at
-/// last.
+/// Ends a transaction well: `Err` with what Postgres says if it refused it, as for a constraint that is
+/// looked at last.
 ///
 /// # Errors
 /// If the connection was lost: then it may have been committed or not.

@@ -4,9 +4,9 @@
 -- Keys:       1 the stream.
 -- Arguments:  1 group, 2 consumer, 3 milliseconds that they must have lain, 4 entries at most.
 -- Returns:    as given does.
--- Form:       not XAUTOCLAIM: from 7.0 on that lets go of entries that somebody removed, and they would never be
---             worked on, although the relay can put them back. Neither is the count of deliveries raised: they may
---             have waited behind the one that killed their worker.
+-- Form:       not XAUTOCLAIM: from 7.0 on that lets go of entries that somebody removed, and they would
+--             never be worked on, although the relay can put them back. Neither is the count of deliveries
+--             raised: they may have waited behind the one that killed their worker.
 local given, from = {}, '-'
 -- What cannot be claimed must not stand before what can; a few pages at most, so that nobody waits for it.
 for _ = 1, 10 do

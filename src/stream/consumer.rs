@@ -29,7 +29,8 @@ const COMMANDS: [&str; 10] = [
 ];
 
 /// The rights of a user by which workers read, as ACL SETUSER takes them: the keys that begin with `prefix`,
-/// and these commands. In a cluster they need what [`rights_in_cluster`](super::rights_in_cluster) says besides.
+/// and these commands. In a cluster they need what [`rights_in_cluster`](super::rights_in_cluster) says
+/// besides.
 pub fn worker_rights(prefix: &str) -> String {
     format!("~{prefix}* resetchannels -@all +{}", COMMANDS.join(" +"))
 }
@@ -86,8 +87,8 @@ impl Consumer {
         }
     }
 
-    /// Entries that nobody in the group was given before, at most `count`; waits for some for at most `block`,
-    /// which must be less than 10 s.
+    /// Entries that nobody in the group was given before, at most `count`; waits for some for at most
+    /// `block`, which must be less than 10 s.
     ///
     /// # Errors
     /// Any error of the connection or of the command: also while Redis has lost the group.

@@ -4,8 +4,8 @@
 -- Keys:       1 the stream.
 -- Arguments:  1 group, 2 consumer, 3 the ID after which to begin, 4 entries at most.
 -- Returns:    the last ID looked at, or "" if there are no more.
--- Form:       a script, so that nothing is taken from the one who has it by now. An entry that somebody removed is left
---             out, for from 7.0 on XCLAIM lets go of it.
+-- Form:       a script, so that nothing is taken from the one who has it by now. An entry that somebody
+--             removed is left out, for from 7.0 on XCLAIM lets go of it.
 local listed = redis.call('XPENDING', KEYS[1], ARGV[1], '(' .. ARGV[3], '+', ARGV[4], ARGV[2])
 for _, one in ipairs(listed) do
     if #redis.call('XRANGE', KEYS[1], one[1], one[1]) > 0 then

@@ -193,8 +193,8 @@ pub(super) fn tagged(key: &str, tag: u32) -> String {
     format!("{key}:{{{tag}}}")
 }
 
-/// The key that a command is about: the first one of a script, and otherwise what follows its name, or the name of
-/// what it does.
+/// The key that a command is about: the first one of a script, and otherwise what follows its name, or the
+/// name of what it does.
 fn key_of(command: &Cmd) -> String {
     let words = || {
         command.args_iter().map(|word| match word {

@@ -25,8 +25,8 @@ pub(super) enum Ended {
     Late(Failure),
 }
 
-/// Notes the event as done, lets the handler read and act, and commits all of it at once. Only behind that is the
-/// event acknowledged: by the caller, and only if it is done.
+/// Notes the event as done, lets the handler read and act, and commits all of it at once. Only behind that
+/// is the event acknowledged: by the caller, and only if it is done.
 ///
 /// # Errors
 /// If the connection to Postgres was lost, or the server refuses what every attempt needs: no fault of the

@@ -35,7 +35,8 @@ pub(super) struct Crew<H> {
     logs: Vec<WorkLog>,
     room: watch::Sender<usize>,
     /// Nothing begins before, for Postgres was lost.
-    paused: Option<Instant>,
+    paused: Option<Duration>,
+    begun: Instant,
     waits: Waits,
     troubles: Troubles,
     unread: Troubles,
@@ -52,6 +53,7 @@ impl<H: Handler> Crew<H> {
             logs: vec![log],
             room,
             paused: None,
+            begun: Instant::now(),
             waits: Waits::new(),
             troubles: Troubles::default(),
             unread: Troubles::default(),
@@ -66,9 +68,9 @@ impl<H: Handler> Crew<H> {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
-        let mut retries = Instant::now();
+        let mut retries = Duration::ZERO;
         loop {
-            let now = Instant::now();
+            let now = self.now();
             self.begin(now);
             let room = self.queue.room(self.means.settings.ahead());
             self.room.send_if_modified(|told| std::mem::replace(told, room) != room);
@@ -78,9 +80,9 @@ impl<H: Handler> Crew<H> {
                 Some(finished) = self.running.join_next() => self.finish(finished),
                 Some(found) = self.looking.join_next() => self.raise(found),
                 Some(read) = read.recv() => self.take(read),
-                () = sleep_until(due) => self.paused = None,
-                () = sleep_until(retries) => {
-                    retries = Instant::now() + RETRIES;
+                () = sleep_until(self.begun + due) => self.paused = None,
+                () = sleep_until(self.begun + retries) => {
+                    retries = self.now() + RETRIES;
                     self.look_for_retries();
                 }
             }
@@ -106,8 +108,13 @@ impl<H: Handler> Crew<H> {
         self.running.shutdown().await;
     }
 
+    /// Since it began.
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// Begins what may begin.
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, now: Duration) {
         while self.paused.is_none() && self.queue.running() < self.means.settings.handlers {
             let Some(job) = self.queue.take(now) else { return };
             self.running.spawn(run(Arc::clone(&self.means), job, self.logs.pop()));
@@ -117,7 +124,7 @@ impl<H: Handler> Crew<H> {
     /// Takes what was read.
     fn take(&mut self, read: Read) {
         match read {
-            Read::Anew => self.queue.forget(Instant::now()),
+            Read::Anew => self.queue.forget(self.now()),
             Read::Given(given) => given.iter().for_each(|delivery| self.take_one(delivery)),
         }
     }
@@ -126,7 +133,7 @@ impl<H: Handler> Crew<H> {
         let settings = &self.means.settings;
         match Event::read(&settings.stream, &delivery.entry) {
             Ok(event) => {
-                let (now, begun) = (Instant::now(), delivery.deliveries);
+                let (now, begun) = (self.now(), delivery.deliveries);
                 // The first delivery alone says nothing of an attempt.
                 let wait = if begun > 1 { settings.wait_after(begun) } else { Duration::ZERO };
                 let used_up = begun >= settings.attempts && begun > 1;
@@ -172,7 +179,7 @@ impl<H: Handler> Crew<H> {
                     let (event, origin) = (Event::raised(buried), Origin::DeadLetter);
                     let (doomed, due) = (None, None);
                     let job = Job { event, origin, counted: true, alone: false, doomed, due };
-                    self.queue.push(job, Instant::now());
+                    self.queue.push(job, self.now());
                 }
             }
             Err(error) => self.troubles.tell(&error, RETRIES),
@@ -190,7 +197,7 @@ impl<H: Handler> Crew<H> {
             },
         };
         self.logs.extend(log.filter(|log| !log.is_closed()));
-        let now = Instant::now();
+        let now = self.now();
         let outcome = match ended {
             Ok(Verdict::Gone) => {
                 self.queue.settle(&job, now);

@@ -6,8 +6,8 @@ use super::event::Event;
 use crate::outbox::postgres::Transaction;
 
 /// What an application does with events. Both steps of an event run in one transaction, whose first statement
-/// has noted it as done; it commits when the second one ends well, and only then the event is acknowledged. So
-/// what is written in it happens once, however often the event is given.
+/// has noted it as done; it commits when the second one ends well, and only then the event is acknowledged.
+/// So what is written in it happens once, however often the event is given.
 ///
 /// What is done outside of it (a mail, a call of another service) can happen again: give the other side the
 /// event's `id` to tell, or send it by an outbox of its own.
@@ -15,9 +15,9 @@ pub trait Handler: Send + Sync + 'static {
     /// What is true by now of what the event is about.
     type Record: Send;
 
-    /// Reads the current record, best with `for update`: an event may be old when it comes, or come again after
-    /// Redis was lost, so it only says what to look at. `None` if there is nothing to do any more: the event is
-    /// done.
+    /// Reads the current record, best with `for update`: an event may be old when it comes, or come again
+    /// after Redis was lost, so it only says what to look at. `None` if there is nothing to do any more:
+    /// the event is done.
     ///
     /// # Errors
     /// Whatever has failed: the transaction is rolled back, and the event tried again later.

@@ -1,14 +1,16 @@
 //! The worker's half: reads a stream as a consumer of a group, and does each event's work once.
 //!
-//! The relay gives a worker every event at least once: after a crash, and after a loss of Redis, some come again.
-//! So the note that an event is done stands in Postgres, in `outbox.done`, and commits with what was done:
+//! The relay gives a worker every event at least once: after a crash, and after a loss of Redis, some come
+//! again. So the note that an event is done stands in Postgres, in `outbox.done`, and commits with what was
+//! done:
 //!
 //! 1. Begin a transaction, and note the event as done. It was noted before? Acknowledge it, and that is all.
-//! 2. [`Handler::read`] the current record. 3. [`Handler::act`]. 4. Commit.
-//! 5. Acknowledge the entry in Redis.
+//! 2. [`Handler::read`]s the current record, and [`Handler::act`]s.
+//! 3. Commit.
+//! 4. Acknowledge the entry in Redis.
 //!
-//! Whatever breaks in between, either all of it is in Postgres and the event is acknowledged when it comes again, or
-//! nothing is and it is tried again. What handlers do outside of Postgres can happen again.
+//! Whatever breaks in between, either all of it is in Postgres and the event is acknowledged when it comes
+//! again, or nothing is and it is tried again. What handlers do outside of Postgres can happen again.
 //!
 //! ```no_run
 //! use outbox_relay::worker::{Database, Event, Failure, Handler, Server, Settings, Transaction, Worker};
@@ -18,40 +20,53 @@
 //! impl Handler for Receipts {
 //!     type Record = String;
 //!
-//!     async fn read(&self, event: &Event, transaction: &mut Transaction<'_>) -> Result<Option<String>, Failure> {
+//!     // What the event is about, as it is by now; None if there is nothing to do any more.
+//!     async fn read(
+//!         &self,
+//!         event: &Event,
+//!         transaction: &mut Transaction<'_>,
+//!     ) -> Result<Option<String>, Failure> {
 //!         let order: i64 = event.key.as_deref().unwrap_or_default().parse()?;
-//!         let row = transaction.query_opt("select status from orders where id = $1 for update", &[&order]).await?;
-//!         Ok(row.map(|row| row.get(0)))
+//!         let sql = "select status from orders where id = $1 for update";
+//!         Ok(transaction.query_opt(sql, &[&order]).await?.map(|row| row.get(0)))
 //!     }
 //!
-//!     async fn act(&self, event: &Event, status: String, transaction: &mut Transaction<'_>) -> Result<(), Failure> {
-//!         let receipt = "insert into receipts (event_id, status) values ($1, $2)";
-//!         transaction.execute(receipt, &[&event.id, &status]).await?;
+//!     // What is written here commits together with the note that the event is done.
+//!     async fn act(
+//!         &self,
+//!         event: &Event,
+//!         status: String,
+//!         transaction: &mut Transaction<'_>,
+//!     ) -> Result<(), Failure> {
+//!         let sql = "insert into receipts (event_id, status) values ($1, $2)";
+//!         transaction.execute(sql, &[&event.id, &status]).await?;
 //!         Ok(())
 //!     }
 //! }
 //!
-//! # async fn main() -> outbox_relay::error::Result<()> {
-//! let database = Database::from_url("postgres://shop@localhost/shop")?;
-//! let redis = Server::from_url("redis://localhost:6379/0", "")?;
-//! let settings = Settings::new("orders", "receipts", "worker-1");
-//! Worker::new(database, redis, settings).run(Receipts, async { _ = tokio::signal::ctrl_c().await }).await
-//! # }
+//! #[tokio::main]
+//! async fn main() -> outbox_relay::error::Result<()> {
+//!     let database = Database::from_url("postgres://shop@localhost:5432/shop")?;
+//!     let redis = Server::from_url("redis://localhost:6379/0", "")?;
+//!     let settings = Settings::new("orders", "receipts", "worker-1");
+//!     let stop = async { _ = tokio::signal::ctrl_c().await };
+//!     Worker::new(database, redis, settings).run(Receipts, stop).await
+//! }
 //! ```
 //!
-//! **Order.** Events of one key are worked on one after the other, in their order, those of different keys at the
-//! same time. One that is to be tried again holds back those of its key, and no others. That holds within one
-//! worker that keeps its name; to work on one stream by several in order, give it partitions, and each of them one
-//! worker.
+//! **Order.** Events of one key are worked on one after the other, in their order, those of different keys
+//! at the same time. One that is to be tried again holds back those of its key, and no others. That holds
+//! within one worker that keeps its name; to work on one stream by several in order, give it partitions,
+//! and each of them one worker.
 //!
-//! **Attempts.** A handler that fails, panics or takes too long is tried again after a wait that doubles. Redis
-//! counts the attempts, so a worker that dies of an event is counted as well. After the last one the event goes to
-//! `outbox.dead_letter`, with the last error, and is acknowledged; `outbox-relay dead` lists such events, and asks
-//! for one more attempt or discards them. What a lost server interrupts is not counted.
+//! **Attempts.** A handler that fails, panics or takes too long is tried again after a wait that doubles.
+//! Redis counts the attempts, so a worker that dies of an event is counted as well. After the last one the
+//! event goes to `outbox.dead_letter`, with the last error, and is acknowledged; `outbox-relay dead` lists
+//! such events, and asks for one more attempt or discards them. What a lost server interrupts is not counted.
 //!
-//! **Losses.** While Redis or Postgres is away a worker waits and tries again. After a loss of Redis the relay puts
-//! back the stream and the group; the worker reads again what it had not acknowledged, and what it had done is found
-//! to be done.
+//! **Losses.** While Redis or Postgres is away a worker waits and tries again. After a loss of Redis the
+//! relay puts back the stream and the group; the worker reads again what it had not acknowledged, and what
+//! it had done is found to be done.
 //!
 //! | file | noun |
 //! |---|---|
@@ -63,8 +78,8 @@
 //! | `crew` | what runs, and what becomes of it |
 //! | `reader`, `receipts` | what Redis gives; what it is told |
 //!
-//! It reads by the same two ends as the relay, [`outbox`](crate::outbox) and [`stream`](crate::stream), and knows
-//! nothing of the relay.
+//! It reads by the same two ends as the relay, [`outbox`](crate::outbox) and [`stream`](crate::stream), and
+//! knows nothing of the relay.
 
 mod attempt;
 mod crew;
@@ -123,7 +138,8 @@ impl Worker {
     /// Servers that cannot be reached are waited for, at the beginning as well.
     ///
     /// # Errors
-    /// `Usage` for settings out of their bounds; `Refused` if a server answers at the beginning and a person must
+    /// `Usage` for settings out of their bounds; `Refused` if a server answers at the beginning and a
+    /// person must
     /// act: a wrong password, an old schema, a missing right.
     pub async fn run<H: Handler>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()> {
         self.settings.check()?;

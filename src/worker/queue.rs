@@ -1,17 +1,18 @@
-//! What a worker holds, and what of it may begin: pure.
+//! What a worker holds, and what of it may begin: pure. Times are since the worker began.
 //!
-//! Events of one key stand behind each other, in the order of their positions, and the first of them runs or waits
+//! Events of one key stand behind each other, in the order of their positions, and the first of them runs
+//! or waits
 //! alone: so one that is to be tried again holds back those behind it, and no others.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::event::Event;
 use crate::position::Position;
 
-/// Events held at most, most of them behind one that waits: as many as the relay's checkpoints keep of a group.
+/// Events held at most, most of them behind one that waits: as many as the relay's checkpoints keep of a
+/// group.
 const MOST: usize = 10_000;
 /// Bytes held at most.
 const MOST_BYTES: usize = 64 << 20;
@@ -28,7 +29,7 @@ pub(super) struct Job {
     /// It is to be given up, for this reason.
     pub(super) doomed: Option<String>,
     /// It is not tried before.
-    pub(super) due: Option<Instant>,
+    pub(super) due: Option<Duration>,
 }
 
 /// Where an event comes from.
@@ -66,7 +67,7 @@ enum Place {
     /// Its first event may begin.
     Ready,
     /// Its first event may begin then.
-    Waiting(Instant),
+    Waiting(Duration),
 }
 
 /// All that a worker holds.
@@ -75,7 +76,7 @@ pub(super) struct Queue {
     lines: HashMap<Key, Line>,
     /// Keys whose first event may begin, in order; also some that no longer stand there.
     ready: VecDeque<Key>,
-    waiting: BTreeSet<(Instant, Key)>,
+    waiting: BTreeSet<(Duration, Key)>,
     held: HashSet<Position>,
     bytes: usize,
     /// Events that are not behind one that waits, without those that run.
@@ -106,7 +107,7 @@ impl Line {
     }
 
     /// Where it stands at `now`.
-    fn stands(&self, now: Instant) -> Place {
+    fn stands(&self, now: Duration) -> Place {
         match self.jobs.front() {
             Some(first) if !self.running => match first.due {
                 Some(due) if due > now => Place::Waiting(due),
@@ -119,7 +120,7 @@ impl Line {
 
 impl Queue {
     /// Adds an event, in its place; one that is held already is held once.
-    pub(super) fn push(&mut self, job: Job, now: Instant) {
+    pub(super) fn push(&mut self, job: Job, now: Duration) {
         if self.held.insert(job.event.position) {
             self.bytes += job.event.bytes();
             self.change(&job.key(), now, |line| line.insert(job));
@@ -127,7 +128,7 @@ impl Queue {
     }
 
     /// Gives back an event whose attempt has ended, to be tried again when it is due.
-    pub(super) fn put_back(&mut self, job: Job, now: Instant) {
+    pub(super) fn put_back(&mut self, job: Job, now: Duration) {
         self.ended(&job);
         self.change(&job.key(), now, |line| {
             line.running = false;
@@ -136,7 +137,7 @@ impl Queue {
     }
 
     /// Takes leave of an event whose attempt has ended for good.
-    pub(super) fn settle(&mut self, job: &Job, now: Instant) {
+    pub(super) fn settle(&mut self, job: &Job, now: Duration) {
         self.ended(job);
         self.held.remove(&job.event.position);
         self.bytes -= job.event.bytes();
@@ -144,7 +145,7 @@ impl Queue {
     }
 
     /// The next event that may begin.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Job> {
+    pub(super) fn take(&mut self, now: Duration) -> Option<Job> {
         while let Some((due, key)) = self.waiting.first().cloned()
             && due <= now
         {
@@ -174,7 +175,7 @@ impl Queue {
     }
 
     /// Forgets all that came by the stream and does not run: it will be read again.
-    pub(super) fn forget(&mut self, now: Instant) {
+    pub(super) fn forget(&mut self, now: Duration) {
         let keys: Vec<Key> = self.lines.keys().cloned().collect();
         for key in keys {
             let forgotten: VecDeque<Job> = self.change(&key, now, |line| {
@@ -199,7 +200,7 @@ impl Queue {
     }
 
     /// When the first one that waits may begin.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Duration> {
         self.waiting.first().map(|(due, _)| *due)
     }
 
@@ -216,7 +217,7 @@ impl Queue {
     }
 
     /// Changes a line, and what is known of it.
-    fn change<T>(&mut self, key: &Key, now: Instant, change: impl FnOnce(&mut Line) -> T) -> T {
+    fn change<T>(&mut self, key: &Key, now: Duration, change: impl FnOnce(&mut Line) -> T) -> T {
         let line = self.lines.entry(key.clone()).or_default();
         self.open -= line.open();
         let changed = change(line);
@@ -242,8 +243,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn job(n: u64, key: &str) -> Job {
@@ -262,19 +261,19 @@ mod tests {
         Job { event, origin, counted: false, alone: false, doomed, due }
     }
 
-    fn queue(jobs: impl IntoIterator<Item = Job>, now: Instant) -> Queue {
+    fn queue(jobs: impl IntoIterator<Item = Job>, now: Duration) -> Queue {
         let mut queue = Queue::default();
         jobs.into_iter().for_each(|job| queue.push(job, now));
         queue
     }
 
-    fn taken(queue: &mut Queue, now: Instant) -> Vec<u64> {
+    fn taken(queue: &mut Queue, now: Duration) -> Vec<u64> {
         std::iter::from_fn(|| queue.take(now)).map(|job| job.event.position.n).collect()
     }
 
     #[test]
     fn events_of_a_key_begin_one_after_the_other_and_others_beside_them() {
-        let now = Instant::now();
+        let now = Duration::ZERO;
         let mut queue = queue([job(1, "a"), job(2, "a"), job(3, "b"), job(4, ""), job(5, "")], now);
         assert_eq!(taken(&mut queue, now), [1, 3, 4, 5]);
         queue.settle(&job(3, "b"), now);
@@ -288,7 +287,7 @@ mod tests {
 
     #[test]
     fn one_that_waits_holds_back_its_key_alone() {
-        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+        let (now, later) = (Duration::ZERO, Duration::from_secs(5));
         let mut queue = queue([job(1, "a"), job(2, "a"), job(3, "b"), job(4, "b")], now);
         let first = queue.take(now).expect("the first may begin");
         queue.put_back(Job { due: Some(later), ..first }, now);
@@ -302,7 +301,7 @@ mod tests {
 
     #[test]
     fn an_event_is_held_once_and_in_its_place() {
-        let now = Instant::now();
+        let now = Duration::ZERO;
         let mut queue = queue([job(3, "a"), job(3, "a"), job(5, "a"), job(4, "a")], now);
         assert_eq!(taken(&mut queue, now), [3]);
         // Read again while it runs, as after an error.
@@ -318,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_comes_again_behind_what_runs() {
-        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+        let (now, later) = (Duration::ZERO, Duration::from_secs(5));
         let waiting = Job { due: Some(later), ..job(6, "c") };
         let mut queue = queue([job(1, "a"), job(2, "a"), job(3, "b"), waiting], now);
         let first = queue.take(now).expect("the first may begin");
@@ -334,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_suspect_runs_alone() {
-        let now = Instant::now();
+        let now = Duration::ZERO;
         let suspect = Job { alone: true, ..job(2, "b") };
         let mut queue = queue([job(1, "a"), suspect.clone(), job(3, "c")], now);
         assert_eq!(taken(&mut queue, now), [1]);
@@ -346,7 +345,7 @@ mod tests {
 
     #[test]
     fn room_ends_where_memory_does() {
-        let now = Instant::now();
+        let now = Duration::ZERO;
         let later = Some(now + Duration::from_secs(5));
         let jobs = (1..=MOST as u64).map(|n| Job { due: later, ..job(n, "a") });
         let mut queue = queue(jobs, now);

@@ -1,5 +1,5 @@
-//! Reads a stream: first what this consumer was given before and has not acknowledged, then what is new, and now
-//! and then what other consumers have let lie.
+//! Reads a stream: first what this consumer was given before and has not acknowledged, then what is new,
+//! and now and then what other consumers have let lie.
 
 use std::time::Duration;
 

@@ -43,8 +43,8 @@ impl Receipts {
         (Self(sender), clerk)
     }
 
-    /// The event is done: acknowledges it, however long Redis is away. One that Redis loses meanwhile is given
-    /// again, and is found to be done.
+    /// The event is done: acknowledges it, however long Redis is away. One that Redis loses meanwhile is
+    /// given again, and is found to be done.
     pub(super) fn done(&self, position: Position) {
         let _ = self.0.send(Message::Done(position));
     }

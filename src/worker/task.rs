@@ -1,4 +1,5 @@
-//! One attempt as a task: it is counted where that is needed, made, and the event given up if it was the last.
+//! One attempt as a task: it is counted where that is needed, made, and the event given up if it was the
+//! last.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::world::{APPLICATION, RELAY, World, connect};
 
 /// Not the leaves, which are tables of one cluster, nor the versions of the schema, which come with it.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "outbox.entry",
     "outbox.seal",
     "outbox.batch",
@@ -19,6 +19,8 @@ const TABLES: [&str; 10] = [
     "outbox.scrub",
     "outbox.identity",
     "outbox.partitioning",
+    "outbox.done",
+    "outbox.dead_letter",
 ];
 
 async fn sql(postgres: &Postgres, statement: &str) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::support::world::{APPLICATION, RELAY, World};
+use crate::support::world::{APPLICATION, RELAY, WORKER, World};
 
 /// Every right that a role has on anything in the schema, as `<object> <right>`.
 async fn rights(owner: &Client, role: &str) -> BTreeSet<String> {
@@ -51,6 +51,34 @@ async fn an_application_may_do_what_the_contract_says_and_nothing_else() {
     ];
     let expected: BTreeSet<String> = expected.map(str::to_owned).into();
     assert_eq!(rights(&world.owner().await, APPLICATION).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_may_note_what_it_has_done_and_nothing_else() {
+    let world = World::new().await;
+    let expected: BTreeSet<String> = [
+        "schema USAGE",
+        "done SELECT",
+        "done.consumer_group INSERT",
+        "done.event_id INSERT",
+        "dead_letter SELECT",
+        "dead_letter INSERT",
+        "dead_letter UPDATE",
+        "dead_letter DELETE",
+        "outbox.retry_dead_letter(text,uuid) EXECUTE",
+        "outbox.discard_dead_letter(text,uuid) EXECUTE",
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut rights = rights(&world.owner().await, WORKER).await;
+    // A right to a table is one to each of its columns.
+    let whole = rights.clone();
+    rights.retain(|right| {
+        let (object, kind) = right.rsplit_once(' ').unwrap();
+        let table = object.split('.').next().unwrap();
+        table == object || table == "outbox" || !whole.contains(&format!("{table} {kind}"))
+    });
+    assert_eq!(rights, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

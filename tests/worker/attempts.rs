@@ -89,7 +89,8 @@ async fn a_job_that_kills_its_worker_is_given_up_and_what_ran_beside_it_is_not()
         deaths += 1;
     }
     assert_eq!(deaths, 4);
-    let sql = "select count(*) from outbox.dead_letter where key = '7' and deliveries = 4 and error like '%they died%'";
+    let sql = "select count(*) from outbox.dead_letter \
+               where key = '7' and deliveries = 4 and error like '%they died%'";
     assert_eq!(shop.number(sql).await, 1);
 }
 
