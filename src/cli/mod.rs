@@ -86,7 +86,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    if let Err(problems) = telemetry::begin(&cli.log) {
+    let logs = match cli.command {
+        // What it tells is on standard output; its workers log into a file, as its relays do.
+        Command::Demo(_) => cli.log.check(),
+        _ => telemetry::begin(&cli.log),
+    };
+    if let Err(problems) = logs {
         let rest = cli.command.check().err().map(|error| error.to_string());
         let rest = rest.unwrap_or_else(|| "the configuration is wrong:".to_owned());
         let problems: String = problems.iter().map(|line| format!("\n  {line}")).collect();

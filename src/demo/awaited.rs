@@ -1,21 +1,20 @@
 //! What must be there again after a loss of Redis: in the streams, or with the workers already.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
 
 use uuid::Uuid;
 
 use super::error::DemoError;
 use super::held::{Held, HeldStream, of_each};
 use super::journal::{Fate, Record, STREAMS};
-use super::ledger::Ledger;
+use super::ledger::{Away, Ledger};
 use super::streams::{Entry, Streams};
 use crate::position::Position;
 
 /// Events that have not been found so far.
 pub(super) struct Awaited {
     missing: HashMap<Uuid, Expected>,
-    since: SystemTime,
+    away: Away,
     seen_up_to: [Position; STREAMS.len()],
     moved: u64,
 }
@@ -30,8 +29,8 @@ struct Expected {
 
 impl Awaited {
     /// Expects what Redis `held` when it was killed and was not acknowledged, and every committed event
-    /// among `records`. What workers were given before `since` was from before the loss.
-    pub(super) fn new(held: &Held, records: &[Record], since: SystemTime) -> Self {
+    /// among `records`. What workers were given before `away` does not count.
+    pub(super) fn new(held: &Held, records: &[Record], away: Away) -> Self {
         let mut missing = HashMap::new();
         for Record { event, .. } in records.iter().filter(|record| record.fate == Fate::Committed) {
             missing.insert(event.id, Expected { stream: event.stream, position: None });
@@ -39,7 +38,7 @@ impl Awaited {
         for (stream, id, position) in needed(held) {
             missing.insert(id, Expected { stream, position: Some(position) });
         }
-        Self { missing, since, seen_up_to: [Position::START; STREAMS.len()], moved: 0 }
+        Self { missing, away, seen_up_to: [Position::START; STREAMS.len()], moved: 0 }
     }
 
     /// Looks again; whether nothing is missing any more.
@@ -57,7 +56,7 @@ impl Awaited {
             }
         }
         let events: Vec<Uuid> = self.missing.keys().copied().collect();
-        for (event, is_since) in ledger.given(&events, self.since).await? {
+        for (event, is_since) in ledger.given(&events, self.away).await? {
             if is_since || self.missing.get(&event).is_some_and(|it| it.position.is_none()) {
                 self.missing.remove(&event);
             }
@@ -98,6 +97,8 @@ pub(super) fn needed(held: &Held) -> impl Iterator<Item = (&'static str, Uuid, P
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::demo::journal::{Event, Row};
 
@@ -113,7 +114,8 @@ mod tests {
         let event = |id, stream| Event { id, stream, key: 1, sequence: 1, row: Row::Order(1) };
         let committed = |id, stream| Record { event: event(id, stream), fate: Fate::Committed };
         let records = [committed(ids[1], "orders"), committed(ids[2], "payments")];
-        let mut awaited = Awaited::new(&held, &records, SystemTime::now());
+        let now = SystemTime::now();
+        let mut awaited = Awaited::new(&held, &records, Away { begun: now, over: now });
         assert!(awaited.describe().starts_with("2 of orders, 1 of payments, such as event "));
         awaited.found("orders", &entry(1, ids[0]));
         awaited.found("payments", &entry(2, ids[1]));

@@ -28,8 +28,8 @@ impl Farewell {
         let next = [
             ("demo --keep", "the same, and the servers stay up for you to look into"),
             (
-                "migrate --app-role shop --relay-role relay",
-                "makes the schema in a database of yours (DATABASE_URL) and grants both roles \
+                "migrate --app-role shop --worker-role shop --relay-role relay",
+                "makes the schema in a database of yours (DATABASE_URL) and grants the roles \
                  what they need",
             ),
             ("run", "carries its outbox to your Redis (REDIS_URL)"),
@@ -86,7 +86,7 @@ impl fmt::Display for Kept {
         if let Some(address) = &self.http_address {
             writeln!(f, "  curl {address}/metrics")?;
         }
-        writeln!(f, "The logs of the relays and the shop's journal are in {folder}")
+        writeln!(f, "The logs of relays and workers and the shop's journal are in {folder}")
     }
 }
 

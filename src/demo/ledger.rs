@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -37,6 +38,15 @@ pub(super) struct Sighting {
 pub(super) struct Book {
     pub(super) processed: Vec<Processed>,
     pub(super) sightings: Vec<Sighting>,
+}
+
+/// When Redis was away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away {
+    /// What was committed before was acknowledged, if Redis could be told.
+    pub(super) begun: SystemTime,
+    /// It is back.
+    pub(super) over: SystemTime,
 }
 
 /// Where the workers went on in a stream.
@@ -75,15 +85,18 @@ impl Ledger {
         noted.map(drop).map_err(DemoError::postgres("cannot write down what Redis held"))
     }
 
-    /// Those of `events` that a worker was given since `since`, and those that it was given at all.
+    /// Those of `events` that a worker was given, and whether that was since Redis was `away`: a worker that
+    /// had begun one before ends it, and needs not be given it again.
     pub(super) async fn given(
         &self,
         events: &[Uuid],
-        since: SystemTime,
+        away: Away,
     ) -> Result<Vec<(Uuid, bool)>, DemoError> {
-        let query = "select event_id, bool_or(given_at >= $2) from shop.delivery \
+        let query = "select event_id, bool_or(given_at >= $2 or processed_at >= $3) \
+                     from shop.delivery full join shop.processed using (event_id) \
                      where event_id = any($1) group by event_id";
-        let rows = self.client.query(query, &[&events, &since]).await.map_err(unreadable())?;
+        let values: [&(dyn ToSql + Sync); 3] = [&events, &away.over, &away.begun];
+        let rows = self.client.query(query, &values).await.map_err(unreadable())?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 

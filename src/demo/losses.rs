@@ -9,14 +9,18 @@ use super::awaited::{Awaited, needed};
 use super::error::DemoError;
 use super::held::{Held, of_each};
 use super::journal::STREAMS;
-use super::ledger::Resumed;
+use super::ledger::{self, Resumed};
 use super::narrator::seconds;
+use super::relay_process::tail;
 use super::scene::Scene;
 use super::snapshot::{Snapshot, pause_writes};
+use super::worker;
 use crate::text::{counted, grouped};
 
 /// How long Redis stays away.
 const OUTAGE: Duration = Duration::from_secs(1);
+/// What was committed this long before may not have been acknowledged yet.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 const REBUILD_LIMIT: Duration = Duration::from_secs(60);
 const RESUME_LIMIT: Duration = Duration::from_secs(30);
 const GROWTH_LIMIT: Duration = Duration::from_secs(60);
@@ -61,6 +65,7 @@ pub(super) async fn lose_tail(scene: &mut Scene, age: Duration) -> Result<Loss, 
 
 /// SIGKILL for Redis, and what it held at that moment.
 async fn kill(scene: &mut Scene) -> Result<Held, DemoError> {
+    scene.killed = SystemTime::now() - UNDER_WAY;
     // Nothing changes between the look and the kill.
     let paused = pause_writes(&scene.streams).await;
     paused.map_err(DemoError::redis("cannot pause Redis"))?;
@@ -82,10 +87,10 @@ async fn come_back(
     scene.narrator.show(format_args!("         {}", lost.describe()));
     let committed_before = scene.shop.committed();
     sleep(OUTAGE).await;
-    let since = SystemTime::now();
+    let away = ledger::Away { begun: scene.killed, over: SystemTime::now() };
     scene.stage.redis.start_again().map_err(DemoError::io("cannot start Redis again"))?;
     let back = Instant::now();
-    let mut awaited = Awaited::new(held, &scene.shop.records()?, since);
+    let mut awaited = Awaited::new(held, &scene.shop.records()?, away);
     let meanwhile = grouped(scene.shop.committed() - committed_before);
     scene.narrator.say(format_args!(
         "Redis is back, {how}; the shop committed {meanwhile} rows while it was away"
@@ -101,7 +106,7 @@ async fn come_back(
         let moved = grouped(awaited.moved());
         scene.narrator.say(format_args!("MOVED: {moved} entries came back under another ID"));
     }
-    let resumed = wait_for_workers(scene, held, since).await?;
+    let resumed = wait_for_workers(scene, held, away).await?;
     tell_resumed(scene, held, &resumed);
     Ok(rebuild)
 }
@@ -119,27 +124,27 @@ async fn wait_for_entries(scene: &mut Scene, awaited: &mut Awaited) -> Result<()
     Ok(())
 }
 
-/// Waits until the workers have been given again what was `held` and not acknowledged: the entries are of
+/// Waits until the workers have been given again, or have done, what was `held` and not acknowledged: the entries are of
 /// no use where their group is not where it was. Returns where each stream went on.
 async fn wait_for_workers(
     scene: &mut Scene,
     held: &Held,
-    since: SystemTime,
+    away: ledger::Away,
 ) -> Result<[Resumed; STREAMS.len()], DemoError> {
     let begun = Instant::now();
     let events: Vec<Uuid> = needed(held).map(|(_, event, _)| event).collect();
     loop {
-        let given = scene.ledger.given(&events, since).await?;
+        let given = scene.ledger.given(&events, away).await?;
         let again = given.iter().filter(|(_, is_since)| *is_since).count();
         if again == events.len() {
-            return scene.ledger.resumed(since).await;
+            return scene.ledger.resumed(away.over).await;
         }
         if begun.elapsed() > RESUME_LIMIT {
             let (limit, count) = (RESUME_LIMIT.as_secs(), grouped((events.len() - again) as u64));
             let what = format!(
                 "the workers were not given {count} entries within {limit} s that they had not \
-                 acknowledged; their last problem was: {}",
-                scene.workers.tally().take_problem().unwrap_or_else(|| "none".to_owned())
+                 acknowledged; their log ends with\n{}",
+                tail(&scene.stage.log(worker::LOG))
             );
             return Err(scene.relays.error(what));
         }

@@ -1,7 +1,7 @@
 //! `outbox-relay demo`: a small shop beside two real relays, with Redis and the leader killed.
 //!
 //! This is an application, not a part of the relay: it writes business rows and rows of
-//! `outbox.entry` in one transaction, reads the streams with XREADGROUP, and knows nothing else
+//! `outbox.entry` in one transaction, reads the streams by the worker library, and knows nothing else
 //! about the relays but their logs; they are child processes. What is true it reads from a journal
 //! that the shop keeps in a file of its own.
 
@@ -31,6 +31,7 @@ mod takeover;
 mod worker;
 mod writer;
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 pub use self::error::DemoError;
@@ -42,6 +43,7 @@ use self::outcome::Table;
 use self::reconcile::Counts;
 use self::scene::Scene;
 use self::stage::Stage;
+use crate::telemetry;
 use crate::text::grouped;
 
 const INTERRUPTED: &str = "interrupted: stopping and removing everything";
@@ -109,6 +111,8 @@ async fn story(
     stage: Stage,
 ) -> Result<(Scene, DemoOutcome), DemoError> {
     narrator.say(format_args!("{stage}"));
+    let log = File::create(stage.log(worker::LOG));
+    telemetry::begin_in(log.map_err(DemoError::io("cannot make the log of the workers"))?);
     let mut scene = Scene::open(options, narrator.clone(), stage).await?;
     let (opened, open) = (Instant::now(), Duration::from_secs(options.seconds));
     let time = |part: f64| opened + open.mul_f64(part);

@@ -9,7 +9,9 @@ use super::error::DemoError;
 use super::held::of_each;
 use super::journal::{Fate, Record};
 use super::narrator::seconds;
+use super::relay_process::tail;
 use super::scene::Scene;
+use super::worker;
 use crate::text::{counted, grouped};
 
 const WORKERS_LIMIT: Duration = Duration::from_secs(60);
@@ -19,7 +21,6 @@ const TRIM_LIMIT: Duration = Duration::from_secs(15);
 /// says what is missing when the time is over. What they do then still counts.
 pub(super) async fn wait_for_workers(scene: &mut Scene) -> Result<(), DemoError> {
     let committed = scene.shop.committed();
-    drop(scene.workers.tally().take_problem());
     let begun = Instant::now();
     loop {
         let processed = scene.ledger.processed().await?;
@@ -56,9 +57,8 @@ async fn complain(scene: &mut Scene, needed: &str) -> Result<(), DemoError> {
         ));
     }
     scene.narrator.say(format_args!("in Redis and not acknowledged after {limit} s: {needed}"));
-    if let Some(problem) = scene.workers.tally().take_problem() {
-        scene.narrator.say(format_args!("the last problem of a worker was: {problem}"));
-    }
+    scene.narrator.say("the log of the workers ends with");
+    scene.narrator.show(tail(&scene.stage.log(worker::LOG)));
     scene.narrator.say("the logs of the relays end with");
     scene.narrator.show(scene.relays.log_tails());
     Ok(())

@@ -1,6 +1,6 @@
 //! Everything that runs in the demo, and what the story does with it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 
@@ -28,13 +28,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Everything that runs, dropped in this order.
 pub(super) struct Scene {
     progress: Option<Progress>,
-    pub(super) workers: Workers,
+    _workers: Workers,
     pub(super) shop: Shop,
     pub(super) relays: Relays,
     pub(super) streams: Streams,
     pub(super) ledger: Ledger,
     pub(super) stage: Stage,
     pub(super) narrator: Narrator,
+    /// When Redis was last killed, or a little before.
+    pub(super) killed: SystemTime,
 }
 
 impl Scene {
@@ -54,7 +56,7 @@ impl Scene {
         streams::create_groups(&stage.redis.url())
             .await
             .map_err(DemoError::redis("cannot make the group of the workers"))?;
-        let workers = Workers::start(&stage.redis.url(), &stage.shop_url());
+        let workers = Workers::start(&stage.redis.url(), &stage.shop_url())?;
         let sources = Sources {
             till: shop.till(),
             tally: workers.tally(),
@@ -63,7 +65,18 @@ impl Scene {
         };
         let progress = Some(Progress::start(narrator.clone(), sources));
         let streams = Streams::new(stage.redis.url());
-        let mut scene = Self { progress, workers, shop, relays, streams, ledger, stage, narrator };
+        let killed = SystemTime::now();
+        let mut scene = Self {
+            progress,
+            _workers: workers,
+            shop,
+            relays,
+            streams,
+            ledger,
+            stage,
+            narrator,
+            killed,
+        };
         let (writers, workers) = (shop::WRITERS, worker::NAMES.len());
         scene.narrator.say(format_args!(
             "the shop opens: {writers} writers sell, {workers} workers process what they read"
@@ -177,9 +190,9 @@ async fn migrate(stage: &Stage) -> Result<(), DemoError> {
     made.map_err(DemoError::postgres("cannot create the roles of the shop and the relay"))?;
     let log = stage.log("migrate");
     let url = stage.owner_url();
-    let [app, relay] =
-        [["--app-role", APP_ROLE], ["--relay-role", RELAY_ROLE]].map(|r| r.join("="));
-    let arguments = ["migrate", "--database-url", &url, &app, &relay];
+    let roles = [("app", APP_ROLE), ("worker", APP_ROLE), ("relay", RELAY_ROLE)];
+    let [app, worker, relay] = roles.map(|(kind, role)| format!("--{kind}-role={role}"));
+    let arguments = ["migrate", "--database-url", &url, &app, &worker, &relay];
     let ended = run_to_end(&arguments, &[], &log, COMMAND_LIMIT).await?;
     if ended.status.success() {
         return Ok(());

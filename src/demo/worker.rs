@@ -1,52 +1,35 @@
 //! The workers: read entries as a consumer group, look up the order, act once, acknowledge.
 //!
-//! They do nothing about a loss of Redis but to call again. Making their group again is what they must
-//! not do: it would begin somewhere else than where they were.
+//! They are the library's, as an application would use it. They do nothing about a loss of Redis: it is the
+//! relay that puts their group back where it was.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::error::Error;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::error::chain;
+use super::error::DemoError;
 use super::journal::STREAMS;
 use super::shop;
-use super::streams::{self, WORKERS};
+use super::streams::WORKERS;
+use crate::worker::{
+    Database, Event, Failure, Handler, Outcome, Server, Settings, Transaction, Worker,
+};
 
 /// The consumers of the group.
 pub(super) const NAMES: [&str; 2] = ["worker-1", "worker-2"];
-/// Of each stream.
-const ENTRIES_AT_ONCE: usize = 2000;
-/// They do and acknowledge what they were given piece by piece, so that a loss finds them in the middle.
-const PIECES: usize = 10;
-/// What a piece takes, as if the goods were packed. So the workers are always a little behind, and Redis
+/// Where they log.
+pub(super) const LOG: &str = "workers";
+/// What an event takes, as if the goods were packed. So the workers are always a little behind, and Redis
 /// holds something that can be lost.
-const PIECE_TIME: Duration = Duration::from_millis(100);
-const BLOCK_MS: usize = 500;
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Fields of an entry, unless it was deleted.
-type Fields = Option<HashMap<String, String>>;
-
-/// What XREADGROUP answers: streams with entries.
-type Reply = Vec<(String, Vec<(String, Fields)>)>;
-
-/// An entry that a worker was given.
-struct Given {
-    stream: String,
-    entry_id: String,
-    fields: Fields,
-}
+const PACKING: Duration = Duration::from_millis(50);
+/// Deliveries written down at once, at most.
+const NOTED: usize = 1_000;
 
 /// Workers at work. They are aborted when this is dropped.
 pub(super) struct Workers {
@@ -58,26 +41,89 @@ pub(super) struct Workers {
 #[derive(Default)]
 pub(super) struct Tally {
     processed: AtomicU64,
-    last_problem: Mutex<Option<String>>,
+}
+
+/// Packs what was ordered.
+struct Packer {
+    name: &'static str,
+    tally: Arc<Tally>,
+    deliveries: mpsc::UnboundedSender<Delivery>,
+}
+
+/// An event that a worker was given, and whether it had been done before.
+struct Delivery {
+    worker: &'static str,
+    event: Event,
+    again: bool,
+}
+
+impl Handler for Packer {
+    /// The status of the order; None when there is no such order.
+    type Record = Option<String>;
+
+    async fn read(
+        &self,
+        event: &Event,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Option<Self::Record>, Failure> {
+        // The event only says that something happened; the facts are in the tables of the shop.
+        let order: i64 = event.key.as_deref().unwrap_or_default().parse()?;
+        let query = "select status from shop.orders where id = $1";
+        Ok(Some(transaction.query_opt(query, &[&order]).await?.map(|row| row.get(0))))
+    }
+
+    async fn act(
+        &self,
+        event: &Event,
+        status: Self::Record,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(), Failure> {
+        sleep(PACKING).await;
+        let query = "insert into shop.processed (event_id, stream, entry_id, worker, order_status) \
+                     values ($1, $2, $3, $4, $5)";
+        let entry = event.position.to_string();
+        let values: [&(dyn ToSql + Sync); 5] =
+            [&event.id, &event.stream, &entry, &self.name, &status];
+        transaction.execute(query, &values).await?;
+        Ok(())
+    }
+
+    fn ended(&self, event: &Event, outcome: &Outcome) {
+        let again = match outcome {
+            Outcome::Done => false,
+            Outcome::DoneBefore => true,
+            Outcome::Failed { .. } | Outcome::Dead { .. } | Outcome::Interrupted { .. } => return,
+        };
+        self.tally.processed.fetch_add(u64::from(!again), Ordering::Relaxed);
+        let delivery = Delivery { worker: self.name, event: event.clone(), again };
+        // At the end of the demo nobody writes it down any more.
+        let _ = self.deliveries.send(delivery);
+    }
 }
 
 impl Workers {
-    pub(super) fn start(redis_url: &str, database_url: &str) -> Self {
-        let tally = Arc::new(Tally::default());
-        let mut tasks = JoinSet::new();
+    /// Lets each worker read each stream.
+    pub(super) fn start(redis_url: &str, database_url: &str) -> Result<Self, DemoError> {
+        let unusable = |error| DemoError::failed("the workers cannot use a URL", &error);
+        let database = Database::from_url(database_url).map_err(unusable)?;
+        let server = Server::from_url(redis_url, "").map_err(unusable)?;
+        let (tally, mut tasks) = (Arc::new(Tally::default()), JoinSet::new());
+        let (deliveries, given) = mpsc::unbounded_channel();
+        tasks.spawn(write_down(given, database_url.to_owned()));
         for name in NAMES {
-            let (redis_url, database_url) = (redis_url.to_owned(), database_url.to_owned());
-            let tally = Arc::clone(&tally);
-            tasks.spawn(async move {
-                loop {
-                    // NOGROUP, a lost connection: whatever it was, call again until it works.
-                    let Err(problem) = work(name, &redis_url, &database_url, &tally).await;
-                    tally.set_problem(chain(&*problem));
-                    sleep(RETRY_PAUSE).await;
-                }
-            });
+            for stream in STREAMS {
+                let settings = Settings::new(stream, WORKERS, name);
+                let worker = Worker::new(database.clone(), server.clone(), settings);
+                let tally = Arc::clone(&tally);
+                let packer = Packer { name, tally, deliveries: deliveries.clone() };
+                tasks.spawn(async move {
+                    if let Err(error) = worker.run(packer, std::future::pending()).await {
+                        tracing::error!("{name} cannot work: {error}");
+                    }
+                });
+            }
         }
-        Self { _tasks: tasks, tally }
+        Ok(Self { _tasks: tasks, tally })
     }
 
     pub(super) fn tally(&self) -> Arc<Tally> {
@@ -90,93 +136,36 @@ impl Tally {
     pub(super) fn processed(&self) -> u64 {
         self.processed.load(Ordering::Relaxed)
     }
-
-    /// Why a worker last had to begin again, since the last call.
-    pub(super) fn take_problem(&self) -> Option<String> {
-        self.last_problem.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn set_problem(&self, text: String) {
-        *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-    }
 }
 
-/// Works until something fails.
-async fn work(
-    name: &str,
-    redis_url: &str,
-    database_url: &str,
-    tally: &Tally,
-) -> Result<Infallible, Box<dyn Error + Send + Sync>> {
-    let mut redis = streams::connect(redis_url).await?;
-    let database = shop::connect(database_url).await?;
-    let process = database.prepare(include_str!("process.sql")).await?;
-    loop {
-        // First what was given to us and never acknowledged: from before a crash of ours, or put back
-        // by the relay.
-        let mut given = read(&mut redis, name, "0").await?;
-        if given.is_empty() {
-            given = read(&mut redis, name, ">").await?;
+/// Writes down what workers were given: not needed to be right, only to tell afterwards what came again.
+async fn write_down(mut given: mpsc::UnboundedReceiver<Delivery>, database_url: String) {
+    let written = async {
+        let database = shop::connect(&database_url).await?;
+        let query = "insert into shop.delivery (stream, entry_id, event_id, worker, given_at, again) \
+                     select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], \
+                                          $5::timestamptz[], $6::boolean[])";
+        let mut some = Vec::new();
+        while given.recv_many(&mut some, NOTED).await > 0 {
+            let all = some.iter();
+            let streams: Vec<&str> = all.clone().map(|one: &Delivery| &*one.event.stream).collect();
+            let entries: Vec<String> =
+                all.clone().map(|one| one.event.position.to_string()).collect();
+            let events: Vec<Uuid> = all.clone().map(|one| one.event.id).collect();
+            let workers: Vec<&str> = all.clone().map(|one| one.worker).collect();
+            let times: Vec<SystemTime> = all.clone().map(|one| one.event.given_at).collect();
+            let again: Vec<bool> = all.map(|one| one.again).collect();
+            let values: [&(dyn ToSql + Sync); 6] =
+                [&streams, &entries, &events, &workers, &times, &again];
+            database
+                .execute(query, &values)
+                .await
+                .map_err(DemoError::postgres("cannot write down what the workers were given"))?;
+            some.clear();
         }
-        let given_at = SystemTime::now();
-        for piece in given.chunks(given.len().div_ceil(PIECES).max(1)) {
-            sleep(PIECE_TIME).await;
-            let processed = act(&database, &process, name, piece, given_at).await?;
-            tally.processed.fetch_add(processed, Ordering::Relaxed);
-            acknowledge(&mut redis, piece).await?;
-        }
-    }
-}
-
-async fn read(
-    redis: &mut MultiplexedConnection,
-    name: &str,
-    from: &str,
-) -> RedisResult<Vec<Given>> {
-    let mut command = redis::cmd("XREADGROUP");
-    command.arg("GROUP").arg(WORKERS).arg(name).arg("COUNT").arg(ENTRIES_AT_ONCE);
-    command.arg("BLOCK").arg(BLOCK_MS).arg("STREAMS").arg(&STREAMS).arg(&[from; STREAMS.len()]);
-    let reply: Option<Reply> = command.query_async(redis).await?;
-    let entries = |(stream, entries): (String, Vec<(String, Fields)>)| {
-        let given = move |(entry_id, fields)| Given { stream: stream.clone(), entry_id, fields };
-        entries.into_iter().map(given)
+        Ok::<(), DemoError>(())
     };
-    Ok(reply.into_iter().flatten().flat_map(entries).collect())
-}
-
-/// Processes entries in one transaction, each event once; how many there were to process.
-async fn act(
-    database: &Client,
-    process: &Statement,
-    worker: &str,
-    piece: &[Given],
-    given_at: SystemTime,
-) -> Result<u64, tokio_postgres::Error> {
-    let streams: Vec<&str> = piece.iter().map(|given| &*given.stream).collect();
-    let entries: Vec<&str> = piece.iter().map(|given| &*given.entry_id).collect();
-    // What is no event of the shop's is noted and acknowledged, and cannot be processed.
-    let events: Vec<Option<Uuid>> = piece.iter().map(|given| given.field("id")).collect();
-    let orders: Vec<Option<i64>> = piece.iter().map(|given| given.field("key")).collect();
-    let row = database
-        .query_one(process, &[&streams, &entries, &events, &orders, &worker, &given_at])
-        .await?;
-    Ok(row.get::<_, i64>(0).cast_unsigned())
-}
-
-impl Given {
-    fn field<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.fields.as_ref()?.get(name)?.parse().ok()
+    if let Err(error) = written.await {
+        tracing::error!("{error}");
     }
-}
-
-async fn acknowledge(redis: &mut MultiplexedConnection, piece: &[Given]) -> RedisResult<()> {
-    for stream in STREAMS {
-        let given = piece.iter().filter(|given| given.stream == stream);
-        let entries: Vec<&str> = given.map(|given| &*given.entry_id).collect();
-        if !entries.is_empty() {
-            let mut command = redis::cmd("XACK");
-            command.arg(stream).arg(WORKERS).arg(entries).exec_async(redis).await?;
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,8 @@
 //! Logs, to standard error.
 
+use std::fs::File;
+use std::sync::Mutex;
+
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
@@ -30,27 +33,13 @@ pub struct LogArgs {
     pub format: String,
 }
 
-/// Begins to log. Only the first call has an effect.
+/// Begins to log, on standard error. Only the first call has an effect.
 ///
 /// # Errors
 /// Each setting that cannot be read.
 pub fn begin(args: &LogArgs) -> Result<(), Vec<String>> {
-    let filter = EnvFilter::builder().parse(&args.filter);
-    let mut problems = Vec::new();
-    if let Err(error) = &filter {
-        let (given, why) = (shortened(&args.filter, 60), line(&error.to_string(), 200));
-        problems.push(format!("OUTBOX_LOG: {given:?} is not a filter: {why}"));
-    }
-    if !matches!(args.format.as_str(), "text" | "json") {
-        let given = shortened(&args.format, 60);
-        problems.push(format!("OUTBOX_LOG_FORMAT: {given:?} is neither text nor json"));
-    }
-    let filter = match filter {
-        Ok(filter) if problems.is_empty() => filter,
-        _ => return Err(problems),
-    };
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(args.read()?)
         .with_writer(std::io::stderr)
         // It would complain on the same standard error, and panic where that has no room either.
         .log_internal_errors(false);
@@ -64,4 +53,37 @@ pub fn begin(args: &LogArgs) -> Result<(), Vec<String>> {
     // A second begin in one process, as in tests, keeps the first.
     drop(begun);
     Ok(())
+}
+
+/// Begins to log into a file, as text. Only the first call of this or of [`begin`] has an effect.
+pub fn begin_in(file: File) {
+    let builder = tracing_subscriber::fmt().with_writer(Mutex::new(file)).with_ansi(false);
+    drop(builder.log_internal_errors(false).with_target(false).try_init());
+}
+
+impl LogArgs {
+    /// Only reads the settings.
+    ///
+    /// # Errors
+    /// As [`begin`].
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        self.read().map(drop)
+    }
+
+    fn read(&self) -> Result<EnvFilter, Vec<String>> {
+        let filter = EnvFilter::builder().parse(&self.filter);
+        let mut problems = Vec::new();
+        if let Err(error) = &filter {
+            let (given, why) = (shortened(&self.filter, 60), line(&error.to_string(), 200));
+            problems.push(format!("OUTBOX_LOG: {given:?} is not a filter: {why}"));
+        }
+        if !matches!(self.format.as_str(), "text" | "json") {
+            let given = shortened(&self.format, 60);
+            problems.push(format!("OUTBOX_LOG_FORMAT: {given:?} is neither text nor json"));
+        }
+        match filter {
+            Ok(filter) if problems.is_empty() => Ok(filter),
+            _ => Err(problems),
+        }
+    }
 }

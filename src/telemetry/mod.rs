@@ -16,6 +16,6 @@ mod names;
 mod troubles;
 
 pub use http::{Endpoint, Probes};
-pub use log::{LogArgs, begin};
+pub use log::{LogArgs, begin, begin_in};
 pub use metrics::{Backlog, Cause, Loss, Metrics, StreamLag};
 pub use troubles::Troubles;

@@ -1,7 +1,7 @@
 //! The worker at work: what it reads, what runs, and what becomes of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -131,7 +131,7 @@ impl<H: Handler> Crew<H> {
 
     fn take_one(&mut self, delivery: &Delivery) {
         let settings = &self.means.settings;
-        match Event::read(&settings.stream, &delivery.entry) {
+        match Event::read(&settings.stream, &delivery.entry, SystemTime::now()) {
             Ok(event) => {
                 let (now, begun) = (self.now(), delivery.deliveries);
                 // The first delivery alone says nothing of an attempt.
@@ -176,7 +176,8 @@ impl<H: Handler> Crew<H> {
         match found {
             Ok(found) => {
                 for buried in found {
-                    let (event, origin) = (Event::raised(buried), Origin::DeadLetter);
+                    let (event, origin) =
+                        (Event::raised(buried, SystemTime::now()), Origin::DeadLetter);
                     let (doomed, due) = (None, None);
                     let job = Job { event, origin, counted: true, alone: false, doomed, due };
                     self.queue.push(job, self.now());

@@ -1,5 +1,7 @@
 //! An event as a handler is given it.
 
+use std::time::SystemTime;
+
 use uuid::Uuid;
 
 use crate::outbox::Buried;
@@ -25,16 +27,22 @@ pub struct Event {
     pub payload: String,
     /// JSON.
     pub headers: Option<String>,
+    /// When this worker was given it.
+    pub given_at: SystemTime,
     /// Which attempt this is, from 1.
     pub attempt: u64,
 }
 
 impl Event {
-    /// Reads an entry of a stream.
+    /// Reads an entry of a stream that was given at this time.
     ///
     /// # Errors
     /// What it lacks, if the relay has not made it, or somebody has removed it.
-    pub(super) fn read(stream: &str, entry: &StreamEntry) -> Result<Self, String> {
+    pub(super) fn read(
+        stream: &str,
+        entry: &StreamEntry,
+        given_at: SystemTime,
+    ) -> Result<Self, String> {
         let position = entry.position;
         if entry.fields.is_empty() {
             return Err(format!(
@@ -61,12 +69,13 @@ impl Event {
             at: needed("at")?,
             payload: needed("payload")?,
             headers: text("headers"),
+            given_at,
             attempt: 1,
         })
     }
 
     /// An event that was given up, to be tried once more.
-    pub(super) fn raised(buried: Buried) -> Self {
+    pub(super) fn raised(buried: Buried, given_at: SystemTime) -> Self {
         Self {
             id: buried.event,
             position: buried.entry_id.parse().unwrap_or_default(),
@@ -76,6 +85,7 @@ impl Event {
             at: buried.created_at,
             payload: buried.payload,
             headers: buried.headers,
+            given_at,
             attempt: buried.deliveries,
         }
     }

@@ -255,6 +255,7 @@ mod tests {
             at: String::new(),
             payload: "{}".to_owned(),
             headers: None,
+            given_at: std::time::SystemTime::UNIX_EPOCH,
             attempt: 1,
         };
         let (origin, doomed, due) = (Origin::Stream, None, None);

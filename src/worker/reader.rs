@@ -62,6 +62,7 @@ impl Reader {
             return Ok(());
         }
         let (mut looked_back, mut claimed) = (Instant::now(), None::<Instant>);
+        let mut next = None;
         loop {
             let Ok(room) = self.room().await else { return Ok(()) };
             if claimed.is_none_or(|claimed| claimed.elapsed() >= claim_after / 2) {
@@ -75,15 +76,20 @@ impl Reader {
             }
             let new = consumer.read(room, BLOCK).await?;
             waits.reset();
-            let quiet = new.is_empty();
-            if self.tell(new).await.is_err() {
-                return Ok(());
-            }
-            if quiet && looked_back.elapsed() >= LOOK_BACK {
+            let ends = new.first().zip(new.last());
+            let ends = ends.map(|(first, last)| (first.entry.position.n, last.entry.position.n));
+            // Another consumer has what is left out, or the relay has set the group to where it was: then there are
+            // older ones that come first.
+            let jumped = ends.is_some_and(|(first, _)| next != Some(first));
+            next = ends.map_or(next, |(_, last)| Some(last + 1));
+            if jumped || looked_back.elapsed() >= LOOK_BACK {
                 looked_back = Instant::now();
                 if self.look_back(&consumer).await?.is_err() {
                     return Ok(());
                 }
+            }
+            if self.tell(new).await.is_err() {
+                return Ok(());
             }
         }
     }

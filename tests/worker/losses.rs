@@ -188,3 +188,34 @@ async fn an_entry_that_somebody_removed_is_not_taken_for_done() {
     shop.every_event_was_done_once(2).await;
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_back_behind_its_back_is_done_although_the_stream_is_never_quiet() {
+    let shop = Shop::open().await;
+    let event = shop.order(1, 1, "work").await;
+    shop.world.settled().await;
+    let group = ["XGROUP", "CREATE", "orders", super::shop::GROUP, "0"];
+    shop.world.redis::<redis::Value>(&group).await;
+    let read = ["XREADGROUP", "GROUP", super::shop::GROUP, "other", "STREAMS", "orders", ">"];
+    let mut streams = shop.world.streams().await;
+    redis::cmd(read[0]).arg(&read[1..]).exec_async(&mut streams).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let worker = shop.start(Settings { claim_after: hour, ..shop.settings("worker-1") });
+    shop.orders(10..11, "work").await;
+    shop.done(1).await;
+    // As the relay does it when it puts a group back.
+    let ids: Vec<(String, Vec<String>)> = shop.world.redis(&["XRANGE", "orders", "-", "+"]).await;
+    let claim = ["XCLAIM", "orders", super::shop::GROUP, "worker-1", "0", &ids[0].0, "JUSTID"];
+    let given = redis::cmd(claim[0]).arg(&claim[1..]).exec_async(&mut streams).await;
+    given.unwrap();
+    let (begun, mut order) = (Instant::now(), 11);
+    while worker.outcomes_of(event).is_empty() {
+        assert!(begun.elapsed() < BOUND, "it was never looked for");
+        shop.orders(order..order + 1, "work").await;
+        order += 1;
+    }
+    shop.done(order - 9).await;
+    shop.nothing_is_pending().await;
+    shop.every_event_was_done_once(order - 9).await;
+    worker.stop().await;
+}
