@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use self::adopt::AdoptArgs;
 use self::demo::DemoArgs;
 use self::doctor::DoctorArgs;
+use self::drill::DrillArgs;
 use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
@@ -22,6 +23,7 @@ use crate::telemetry::{self, LogArgs};
 mod adopt;
 mod demo;
 mod doctor;
+mod drill;
 mod hold;
 mod migrate;
 mod print;
@@ -67,6 +69,9 @@ enum Command {
     Rebuild(RebuildArgs),
     /// Copy a part of the log into a stream of its own, which expires
     Replay(Box<ReplayArgs>),
+    /// Empty a staging Redis under the running relay, and watch it being rebuilt. Exit 0 nothing lost and
+    /// every consumer back, 1 not so, 2 could not be held or watched to its end
+    Drill(Box<DrillArgs>),
     /// Consent to another Postgres cluster, after a restore, a copy or an upgrade in place
     Adopt(AdoptArgs),
     /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
@@ -89,7 +94,8 @@ pub fn main() -> ExitCode {
         eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
-    let cannot_check = matches!(cli.command, Command::Verify(_) | Command::Doctor(_));
+    let cannot_check =
+        matches!(cli.command, Command::Verify(_) | Command::Doctor(_) | Command::Drill(_));
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -144,6 +150,7 @@ impl Command {
             | Self::Rebuild(RebuildArgs { servers, .. })
             | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
             Self::Replay(args) => args.read().map(drop),
+            Self::Drill(args) => args.read().map(drop),
             Self::Doctor(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
@@ -173,6 +180,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),
         Command::Rebuild(args) => runtime.block_on(rebuild::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(*args)),
+        Command::Drill(args) => runtime.block_on(drill::run(*args)),
         Command::Adopt(args) => runtime.block_on(adopt::run(args)),
         Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
     };

@@ -9,10 +9,12 @@
 //! | `hold` | pause and resume |
 //! | `rebuild` | a stream filled anew from the log |
 //! | `replay` | a part of the log copied into a stream of its own |
+//! | `drill` | Redis emptied on purpose, and the rebuild watched |
 //! | `adopt` | consent to another cluster |
 
 mod adopt;
 mod doctor;
+mod drill;
 mod hold;
 mod rebuild;
 mod replay;
@@ -22,6 +24,7 @@ mod verify;
 
 pub use adopt::{Adoption, Found};
 pub use doctor::{Area, Diagnosis, Finding, doctor};
+pub use drill::{ConsumerDrilled, Drill, Drilled, GroupDrilled, StreamDrilled};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
 pub use replay::{Edge, Replay, Wish, check_name};
