@@ -106,6 +106,6 @@ mod tests {
         let found = read(Value::Array(vec![Value::Array(one)])).expect("consumers");
         assert_eq!(found, [Consumer { name: "worker".into(), pending: 2, idle_ms: 7 }]);
         assert!(read(Value::Array(vec![Value::Array(vec![text("name")])])).is_err());
-        assert!(read(Value::Nil).is_err());
+        assert!(read(Value::Int(1)).is_err());
     }
 }
