@@ -55,11 +55,13 @@ impl DrillArgs {
 
 fn named_twice(server: &Server, given: Option<&str>) -> Result<(), String> {
     let word = server.word();
-    let consent = "everything in it will be removed; if that is what you want, give";
+    let consent = format!(
+        "a drill removes everything in the Redis of REDIS_URL; to consent, give --empty {word}"
+    );
     match given {
         Some(given) if given.replace(", ", ",").trim() == word => Ok(()),
-        Some(_) => Err(format!("is not the Redis that REDIS_URL names: {consent} --empty {word}")),
-        None => Err(format!("is not given: {consent} --empty {word}")),
+        Some(_) => Err(format!("names another Redis; {consent}")),
+        None => Err(format!("is not given; {consent}")),
     }
 }
 
@@ -196,10 +198,13 @@ fn verdict(drilled: &Drilled) -> String {
             counted(stumbled, "consumer", "consumers")
         ));
     }
+    let Drilled { redis, .. } = drilled;
+    let before: u64 = streams.map(|stream| stream.entries_before).sum();
     match wrong.is_empty() && drilled.ok {
-        true => {
-            format!("nothing was lost in Redis at {}, and every consumer is back", drilled.redis)
-        }
+        true if before == 0 => format!(
+            "nothing could be lost, for no entry was in Redis at {redis}; hold a drill while writers write"
+        ),
+        true => format!("nothing was lost in Redis at {redis}, and every consumer is back"),
         false if wrong.is_empty() => "LOST: `outbox-relay verify` says what".to_owned(),
         false => wrong.join("; "),
     }

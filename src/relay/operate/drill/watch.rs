@@ -8,11 +8,11 @@ use super::ends::Ends;
 use super::report::Drilled;
 use super::seen::WatchedGroup;
 use crate::error::{Error, Kind, Result, Target};
-use crate::outbox::{Head, State};
+use crate::outbox::Head;
 use crate::position::Position;
-use crate::relay::operate::verify::verify;
+use crate::relay::operate::verify::verify_at_least;
 use crate::stream::{Place, View};
-use crate::text::{age, counted};
+use crate::text::{age, counted, grouped};
 
 /// Between two looks, at least; longer where a look takes long, so that the rebuild is hardly slowed down.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub(super) struct Watched {
     pub(super) groups: Vec<WatchedGroup>,
     /// When it was where it had been, with its groups.
     pub(super) whole: Option<Duration>,
-    /// The relay says so as well, and has stored it.
+    /// Its groups have got back what they had not acknowledged.
     settled: bool,
 }
 
@@ -116,7 +116,9 @@ impl Watch {
         }
         self.refuse_unfinished(failed).await?;
         told("comparing Redis with the log");
-        let verified = verify(&self.ends.database, &self.ends.server, |_, _, _| {}).await?;
+        let had = self.streams.iter().map(|stream| (stream.name.clone(), stream.end().n)).collect();
+        let (database, server) = (&self.ends.database, &self.ends.server);
+        let verified = verify_at_least(database, server, &had, |_, _, _| {}).await?;
         let names = self.names();
         let after = self.ends.redis.views(&names).await?;
         Ok(Drilled::new(&self, verified, &after))
@@ -165,9 +167,9 @@ impl Watch {
         self.see_checkpoints(&heads).await?;
         for (stream, head) in self.streams.iter_mut().zip(heads) {
             let Some(head) = head else { continue };
-            let is_active = head.told.0 == State::Active && !head.groups_lost;
-            stream.settled =
-                stream.whole.is_some() && is_active && head.dispatched >= stream.end().n;
+            // What groups had not acknowledged comes back before anything beyond that.
+            let has_pending = !head.groups_lost || head.dispatched > stream.end().n;
+            stream.settled = stream.whole.is_some() && has_pending;
         }
         Ok(())
     }
@@ -280,10 +282,13 @@ impl Watch {
         let mut names: Vec<&str> = open.map(|stream| &*stream.name).collect();
         let more = names.len().saturating_sub(SHOWN);
         names.truncate(SHOWN);
-        let streams = match (names.join(", "), more) {
-            (names, _) if names.is_empty() => "its identity key is".to_owned(),
-            (names, 0) => format!("{names} are"),
-            (names, more) => format!("{names} and {} are", counted(more as u64, "more", "more")),
+        let streams = match (&names[..], more) {
+            ([], _) => "the relay's own key is".to_owned(),
+            ([one], _) => format!("stream {one} is"),
+            (names, 0) => format!("streams {} are", names.join(", ")),
+            (names, more) => {
+                format!("streams {} and {} more are", names.join(", "), grouped(more as u64))
+            }
         };
         let why = match (failed, self.ends.leaderless().await) {
             (Some(error), _) => error.to_string(),
@@ -298,8 +303,8 @@ impl Watch {
         Err(Target::Redis.error(
             Kind::Unavailable,
             format!(
-                "Redis was emptied, and within {} {streams} not back as they were; nothing is lost, for the \
-                 log in Postgres has it: {why}",
+                "Redis was emptied, and within {} {streams} not back; nothing is lost, for the log in \
+                 Postgres has it: {why}",
                 age(self.within)
             ),
         ))
