@@ -24,7 +24,8 @@ pub(super) struct DrillArgs {
     /// sentinels, or all nodes of a cluster with commas between
     #[arg(long, value_name = "REDIS")]
     empty: Option<String>,
-    /// Watch for this long at most; consumers that had asked within this time before are waited for [1s to 1h]
+    /// Watch for this long at most; consumers that had asked within that time before are waited for
+    /// [1s to 1h]
     #[arg(long, value_name = "TIME", default_value = "5m")]
     within: String,
     /// Also remove keys that are no stream of the outbox, which nobody puts back

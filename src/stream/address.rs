@@ -74,8 +74,8 @@ impl Address {
         }
     }
 
-    /// The word that a person gives for it: host and port, the name of the primary that sentinels know, or all
-    /// nodes of a cluster.
+    /// The word that a person gives for it: host and port, the name of the primary that sentinels know, or
+    /// all nodes of a cluster.
     pub(super) fn word(&self) -> String {
         match self {
             Self::Sentinels(sentinels) => sentinels.primary.clone(),
