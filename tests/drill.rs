@@ -2,7 +2,8 @@
 //! watched until everything and everybody is back.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use outbox_relay::stream::{rights, rights_in_cluster};
@@ -10,12 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::command::{Ended, command, fails};
-use crate::support::eventually;
 use crate::support::nodes::ask;
 use crate::support::relay::{Relay, program};
 use crate::support::workers::{GroupState, Workers, make_group};
 use crate::support::world::World;
 use crate::support::writers::{STREAMS, Writers, write_rows};
+use crate::support::{eventually, pause};
 
 /// A stream that nobody writes to while it is lost.
 const QUIET: &str = "quiet";
@@ -61,6 +62,29 @@ impl Ground {
         command(&self.words(more), &self.variables())
     }
 
+    /// Begins to hold it; returns when Redis has been emptied.
+    async fn begin(&self, more: &[&str]) -> Child {
+        let file = |name| File::create(self.world.folder.path().join(name)).unwrap();
+        let drill = Command::new(program())
+            .args(self.words(more))
+            .envs(self.variables())
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        eventually("Redis is emptied", BOUND, || async {
+            self.said("err").contains("Redis is empty")
+        })
+        .await;
+        drill
+    }
+
+    /// What one that was begun has said so far.
+    fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.world.folder.path().join(name)).unwrap()
+    }
+
     /// It is refused, and Redis is the one that it was.
     #[track_caller]
     fn refused(&self, words: &[&str], code: i32, texts: &[&str]) -> Ended {
@@ -89,6 +113,18 @@ async fn ground() -> (Ground, Relay) {
     let relay = ground.world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
     ground.with_rows(20).await;
     (ground, relay)
+}
+
+/// Waits for the end of one that was begun.
+async fn ends(mut drill: Child) -> ExitStatus {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = drill.try_wait().unwrap() {
+            return status;
+        }
+        assert!(begun.elapsed() < BOUND, "the drill goes on");
+        pause().await;
+    }
 }
 
 #[track_caller]
@@ -318,32 +354,42 @@ async fn a_relay_that_dies_in_it_is_told_within_the_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_at_the_end_is_told() {
+    let (ground, _relay) = ground().await;
+    let world = &ground.world;
+    make_group(world, QUIET, "ledger").await;
+    let read = ["XREADGROUP", "GROUP", GROUP, "gone", "COUNT", "3", "STREAMS", QUIET, ">"];
+    world.redis::<redis::Value>(&read).await;
+    let drill = ground.begin(&["--within", "10s", "--json"]).await;
+    world.holds(QUIET, 20).await;
+    eventually("the group is back", BOUND, || async {
+        world.group(QUIET, "ledger").await.is_some()
+    })
+    .await;
+    let entries: Vec<(String, redis::Value)> = world.redis(&["XRANGE", QUIET, "-", "+"]).await;
+    world.redis::<u64>(&["XDEL", QUIET, &entries[10].0, &entries[11].0]).await;
+    world.redis::<u64>(&["XGROUP", "DESTROY", QUIET, "ledger"]).await;
+    let status = ends(drill).await;
+    assert_eq!(status.code(), Some(1), "{}", ground.said("err"));
+    let report: Value = serde_json::from_str(&ground.said("out")).unwrap();
+    let stream = &report["streams"][0];
+    assert_eq!((&report["ok"], &stream["missing"]), (&false.into(), &2.into()), "{report:#}");
+    let groups: Vec<_> =
+        list(&stream["groups"]).iter().map(|group| (&group["group"], &group["back"])).collect();
+    let expected = [(&"ledger".into(), &false.into()), (&GROUP.into(), &true.into())];
+    assert_eq!(groups, expected, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_after_the_emptying_leaves_the_rest_to_the_relay() {
     let (ground, _relay) = ground().await;
     let world = &ground.world;
     // Waited for in vain, so that the drill does not end by itself.
     let read = ["XREADGROUP", "GROUP", GROUP, "gone", "COUNT", "3", "STREAMS", QUIET, ">"];
     world.redis::<redis::Value>(&read).await;
-    let said = world.folder.path().join("drill.log");
-    let mut drill = Command::new(program())
-        .args(ground.words(&[]))
-        .envs(ground.variables())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&said).unwrap())
-        .spawn()
-        .unwrap();
-    let read = || std::fs::read_to_string(&said).unwrap();
-    eventually("Redis is emptied", BOUND, || async { read().contains("Redis is empty") }).await;
+    let drill = ground.begin(&[]).await;
     kill_process(Pid::from_child(&drill), Signal::TERM).unwrap();
-    let begun = Instant::now();
-    let status = loop {
-        match drill.try_wait().unwrap() {
-            Some(status) => break status,
-            None => assert!(begun.elapsed() < BOUND, "it goes on: {}", read()),
-        }
-        crate::support::pause().await;
-    };
+    let (status, read) = (ends(drill).await, || ground.said("err"));
     assert_eq!(status.code(), Some(2), "{}", read());
     assert!(read().contains("the relay puts everything back by itself"), "{}", read());
     world.holds(QUIET, 20).await;
