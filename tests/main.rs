@@ -13,6 +13,7 @@ mod crash;
 mod delivery;
 mod demo;
 mod doctor;
+mod drill;
 mod durability;
 mod failures;
 mod fuzz;

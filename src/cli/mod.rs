@@ -9,6 +9,7 @@ use self::adopt::AdoptArgs;
 use self::dead::DeadArgs;
 use self::demo::DemoArgs;
 use self::doctor::DoctorArgs;
+use self::drill::DrillArgs;
 use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
@@ -24,6 +25,7 @@ mod adopt;
 mod dead;
 mod demo;
 mod doctor;
+mod drill;
 mod hold;
 mod migrate;
 mod print;
@@ -71,6 +73,9 @@ enum Command {
     Replay(Box<ReplayArgs>),
     /// List events that workers have given up, ask for one more attempt, or discard them
     Dead(DeadArgs),
+    /// Empty a staging Redis under the running relay, and watch it being rebuilt. Exit 0 nothing lost and
+    /// every consumer back, 1 not so, 2 could not be held or watched to its end
+    Drill(Box<DrillArgs>),
     /// Consent to another Postgres cluster, after a restore, a copy or an upgrade in place
     Adopt(AdoptArgs),
     /// Watch it work: private Postgres and Redis, a small shop, and Redis killed in the middle
@@ -98,7 +103,8 @@ pub fn main() -> ExitCode {
         eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
-    let cannot_check = matches!(cli.command, Command::Verify(_) | Command::Doctor(_));
+    let cannot_check =
+        matches!(cli.command, Command::Verify(_) | Command::Doctor(_) | Command::Drill(_));
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -154,6 +160,7 @@ impl Command {
             | Self::Rebuild(RebuildArgs { servers, .. })
             | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
             Self::Replay(args) => args.read().map(drop),
+            Self::Drill(args) => args.read().map(drop),
             Self::Doctor(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
@@ -184,6 +191,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Rebuild(args) => runtime.block_on(rebuild::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(*args)),
         Command::Dead(args) => runtime.block_on(dead::run(args)),
+        Command::Drill(args) => runtime.block_on(drill::run(*args)),
         Command::Adopt(args) => runtime.block_on(adopt::run(args)),
         Command::Demo(args) => Ok(runtime.block_on(demo::run(args))),
     };

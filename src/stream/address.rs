@@ -74,6 +74,15 @@ impl Address {
         }
     }
 
+    /// The word that a person gives for it: host and port, the name of the primary that sentinels know, or
+    /// all nodes of a cluster.
+    pub(super) fn word(&self) -> String {
+        match self {
+            Self::Sentinels(sentinels) => sentinels.primary.clone(),
+            _ => self.name().replace(", ", ","),
+        }
+    }
+
     pub(super) fn user(&self) -> &str {
         let named = self.info().and_then(|info| info.redis_settings().username());
         named.unwrap_or("default")
@@ -259,6 +268,7 @@ mod tests {
         let Ok(Address::Sentinels(sentinels)) = Address::read(url, &Tls::default()) else {
             panic!("{:?}", read(url));
         };
+        assert_eq!(Address::Sentinels(sentinels.clone()).word(), "main");
         let own = sentinels.nodes[0].get_connection_info().redis_settings();
         assert_eq!((own.username(), own.password()), (Some("x"), Some("y")));
         let servers = sentinels.server.redis_settings();

@@ -71,6 +71,12 @@ impl Server {
         self.known.name()
     }
 
+    /// The word that a person gives to say that it is this one: host and port as the URL has them, the name
+    /// of the primary behind sentinels, or all nodes of a cluster with commas between.
+    pub fn word(&self) -> String {
+        self.known.word()
+    }
+
     /// What every key begins with.
     pub fn prefix(&self) -> &str {
         &self.prefix

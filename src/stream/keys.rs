@@ -61,14 +61,22 @@ impl Redis {
     /// # Errors
     /// Any error of the connection or of a command.
     pub async fn unknown_keys(&self) -> Result<Scanned> {
-        let own: Vec<String> = OWN.iter().map(|name| self.key(name)).collect();
-        let is_own = |key: &str| {
-            own.iter().any(|own| match own.ends_with(':') {
-                true => key.starts_with(own.as_str()),
-                false => key == own,
-            })
-        };
-        self.scan(&self.key("outbox:"), None, |key| !is_own(key)).await
+        let own = self.own_names();
+        self.scan(&self.key("outbox:"), None, |key| !is_one_of(&own, key)).await
+    }
+
+    fn own_names(&self) -> Vec<String> {
+        OWN.iter().map(|name| self.key(name)).collect()
+    }
+
+    /// All keys that are neither streams of `named` nor the relay's own, whatever they begin with.
+    ///
+    /// # Errors
+    /// Any error of the connection or of a command.
+    pub async fn other_keys(&self, named: &[Arc<str>]) -> Result<Scanned> {
+        let known: HashSet<String> = named.iter().map(|stream| self.key(stream)).collect();
+        let own = self.own_names();
+        self.scan("", None, |key| !known.contains(key) && !is_one_of(&own, key)).await
     }
 
     /// Streams that none of `named` names and that never expire, and that look as if they were filled by
@@ -166,6 +174,14 @@ impl Redis {
         }
         Ok(found)
     }
+}
+
+/// Whether a key has one of these names, or begins with one that ends with a colon.
+fn is_one_of(own: &[String], key: &str) -> bool {
+    own.iter().any(|own| match own.ends_with(':') {
+        true => key.starts_with(own.as_str()),
+        false => key == own,
+    })
 }
 
 /// A pattern for all keys that begin with `start`, whatever it has in it.

@@ -60,7 +60,7 @@ impl Text {
     }
 
     /// EVALSHA or EVAL, up to where the keys begin.
-    fn begin(&self, by_hash: bool) -> Cmd {
+    pub(super) fn begin(&self, by_hash: bool) -> Cmd {
         let mut command = redis::cmd(if by_hash { "EVALSHA" } else { "EVAL" });
         command.arg(if by_hash { &self.hash } else { self.code });
         command

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{FromRedisValue, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::append::SAID;
 use super::connect::in_words;
@@ -72,6 +72,13 @@ impl Redis {
         Ok(views)
     }
 
+    /// What asks for one of [`Redis::views`], of a server that has the script.
+    pub(super) fn look_command(&self, stream: &str) -> Cmd {
+        let mut command = self.scripts.look.begin(true);
+        command.arg(1).arg(self.key(stream)).arg(LISTED);
+        command
+    }
+
     /// One stream.
     ///
     /// # Errors
@@ -108,7 +115,7 @@ fn odd() -> Error {
     Target::Redis.error(Kind::Internal, "Redis answers a script that looks at groups oddly")
 }
 
-fn read(reply: Value) -> Result<View> {
+pub(super) fn read(reply: Value) -> Result<View> {
     let parts = list(reply)?;
     let kind = text(parts.first())?;
     let place = match kind.as_str() {

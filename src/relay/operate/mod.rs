@@ -10,11 +10,13 @@
 //! | `rebuild` | a stream filled anew from the log |
 //! | `replay` | a part of the log copied into a stream of its own |
 //! | `dead` | what workers have given up |
+//! | `drill` | Redis emptied on purpose, and the rebuild watched |
 //! | `adopt` | consent to another cluster |
 
 mod adopt;
 mod dead;
 mod doctor;
+mod drill;
 mod hold;
 mod rebuild;
 mod replay;
@@ -25,6 +27,7 @@ mod verify;
 pub use adopt::{Adoption, Found};
 pub use dead::{DeadLetters, Letter, dead_letters};
 pub use doctor::{Area, Diagnosis, Finding, doctor};
+pub use drill::{ConsumerDrilled, Drill, Drilled, GroupDrilled, StreamDrilled};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
 pub use replay::{Edge, Replay, Wish, check_name};

@@ -228,7 +228,7 @@ fn server_status(address: String, answer: Result<(), &crate::error::Error>) -> S
     ServerStatus { address, answers, problem: error.map(ToString::to_string) }
 }
 
-fn leader_problem(leader: Option<&LeaderStatus>) -> Option<String> {
+pub(super) fn leader_problem(leader: Option<&LeaderStatus>) -> Option<String> {
     match leader {
         None => Some("no relay has ever led here; start one with `outbox-relay run`".to_owned()),
         Some(leader) if leader.holds => None,

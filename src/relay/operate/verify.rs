@@ -2,6 +2,7 @@
 //! write.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -67,6 +68,16 @@ impl StreamVerified {
 pub async fn verify(
     database: &Database,
     server: &Server,
+    progress: impl FnMut(&str, u64, u64),
+) -> Result<Verified> {
+    verify_at_least(database, server, &HashMap::new(), progress).await
+}
+
+/// As [`verify`], of streams that have been in Redis up to these numbers, whatever is marked.
+pub(super) async fn verify_at_least(
+    database: &Database,
+    server: &Server,
+    had: &HashMap<Arc<str>, u64>,
     mut progress: impl FnMut(&str, u64, u64),
 ) -> Result<Verified> {
     let (connection, identity) = database.connect_checked("verify").await?;
@@ -79,6 +90,10 @@ pub async fn verify(
     let names: Vec<_> = heads.iter().map(|head| head.stream.clone()).collect();
     let places = redis.positions(&names).await?;
     let backlog = heads.iter().map(|head| head.sealed.n - head.dispatched).sum();
+    for head in &mut heads {
+        let had = had.get(&head.stream).copied().unwrap_or_default();
+        head.dispatched = head.dispatched.max(had.min(head.sealed.n));
+    }
     let mut streams = Vec::with_capacity(heads.len());
     for (head, place) in heads.iter().zip(places) {
         let compared = Comparison::new(&log, &redis, head, place).run(&mut progress).await?;
