@@ -25,7 +25,8 @@ fetch_node() {
 fetch_java() { debian java $JAVA; }
 fetch_go() { debian go $GO; }
 debian() {
-    mkdir "$1" && (cd "$1" && shift && apt-get download -qq "$@" &&
+    mkdir "$1" && (cd "$1" && shift &&
+        { apt-get download -qq "$@" || { apt-get update -qq && apt-get download -qq "$@"; }; } &&
         for package in ./*.deb; do dpkg -x "$package" . || exit 1; done)
 }
 

@@ -7,7 +7,6 @@ const DONE: &str = "
     create table outbox.done (
         consumer_group text, event_id uuid, done_at timestamptz not null default clock_timestamp(),
         primary key (consumer_group, event_id));
-    grant usage on schema outbox to shop;
     grant insert, select on outbox.done to shop";
 
 /// What `migrate` does not know yet is left out.

@@ -235,6 +235,12 @@ async fn an_entry_is_removed(trial: &mut Trial) {
     })
     .await;
     assert_eq!(trial.pending().await, [removed]);
+    trial.write().await;
+    let others = trial.written - 1;
+    eventually("what is new is told", BOUND, || async {
+        trial.world().mails().await.orders == others
+    })
+    .await;
     let rebuild = trial.shell.command(&["outbox-relay", "rebuild", "orders", "--yes"], "relay");
     let rebuilt = to_the_end(rebuild, BOUND);
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:#?}");
