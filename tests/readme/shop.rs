@@ -4,7 +4,7 @@ use crate::support::world::World;
 
 /// Until `migrate` makes it.
 const DONE: &str = "
-    create table outbox.done (
+    create table if not exists outbox.done (
         consumer_group text, event_id uuid, done_at timestamptz not null default clock_timestamp(),
         primary key (consumer_group, event_id));
     grant insert, select on outbox.done to shop";
