@@ -1,48 +1,21 @@
 //! The README as a newcomer follows it: its blocks are run in their order, on bare servers.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod examples;
+mod shop;
+mod workers;
+
 use std::time::Duration;
 
 use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
 
+use self::examples::{Block, Shell, blocks};
+use self::workers::{Worker, calls};
 use crate::support::command::to_the_end;
 use crate::support::eventually;
-use crate::support::relay::{Relay, program};
+use crate::support::relay::Relay;
 use crate::support::world::{World, connect};
 
 const BOUND: Duration = Duration::from_secs(60);
-
-/// A fenced block: the line it begins at, what it is, and what it holds.
-struct Block {
-    line: usize,
-    kind: String,
-    text: String,
-}
-
-fn blocks() -> Vec<Block> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
-    for (line, text) in (1..).zip(text.lines()) {
-        match (text.strip_prefix("```"), open.as_mut()) {
-            (Some(kind), None) => {
-                open = Some(Block { line, kind: kind.to_owned(), text: String::new() });
-            }
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some(block)) => block.text.push_str(&format!("{text}\n")),
-            (None, None) => {}
-        }
-    }
-    assert!(open.is_none() && blocks.len() > 10, "README.md was misread");
-    blocks
-}
-
-/// Where the packages of the examples are; filled by tests/readme/languages.sh.
-fn packages() -> PathBuf {
-    std::env::var_os("OUTBOX_TEST_LANGUAGES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("languages"), PathBuf::from)
-}
 
 /// An example in Rust is one of the documentation, which is compiled with its tests.
 fn is_compiled(block: &Block) {
@@ -56,51 +29,20 @@ fn is_compiled(block: &Block) {
 
 /// Follows the README.
 struct Reader {
-    world: World,
-    path: String,
     relay: Option<Relay>,
-    workers: Vec<std::process::Child>,
+    shell: Shell,
     /// Entries that the blocks so far have written.
     written: u64,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        for worker in &mut self.workers {
-            let _ = worker.kill();
-            let _ = worker.wait();
-        }
-    }
 }
 
 impl Reader {
     fn new() -> Self {
         let world = World::bare(PostgresOptions::default(), RedisOptions::default());
-        let folder = world.folder.path().join("bin");
-        std::fs::create_dir(&folder).unwrap();
-        std::os::unix::fs::symlink(program(), folder.join("outbox-relay")).unwrap();
-        let path = std::env::var("PATH").unwrap_or_default();
-        let tools = world.postgres.bin_dir();
-        let path = format!("{}:{path}:{}", folder.display(), tools.display());
-        Self { world, path, relay: None, workers: Vec::new(), written: 0 }
+        Self { relay: None, shell: Shell::new(world), written: 0 }
     }
 
-    fn command(&self, words: &[&str], role: &str) -> Command {
-        let url = self.world.postgres.url_of("postgres", role);
-        let jdbc = format!(
-            "jdbc:postgresql://127.0.0.1:{}/postgres?user={role}",
-            self.world.postgres.port()
-        );
-        let mut command = Command::new(words[0]);
-        command
-            .args(&words[1..])
-            .env("PATH", &self.path)
-            .env("DATABASE_URL", url)
-            .env("JDBC_URL", jdbc)
-            .env("REDIS_URL", self.world.redis.url())
-            .env("HOME", self.world.folder.path())
-            .current_dir(self.world.folder.path());
-        command
+    fn world(&self) -> &World {
+        &self.shell.world
     }
 
     /// The owner makes the schema; everything later is done by the relay's role.
@@ -114,19 +56,19 @@ impl Reader {
             "rust" => is_compiled(block),
             "sh" => self.shell(block),
             "sh run" => {
-                let urls = self.world.urls();
+                let urls = self.world().urls();
                 let variables = [("DATABASE_URL", urls.0.as_str()), ("REDIS_URL", &urls.1)];
-                self.relay = Some(Relay::start(self.world.folder.path(), "relay", &variables));
+                self.relay = Some(Relay::start(self.world().folder.path(), "relay", &variables));
             }
             "sql" => self.sql(block, "shop", 1).await,
             "sql operator" => self.sql(block, "postgres", 0).await,
             "redis" => {
                 for line in block.text.lines() {
                     let words: Vec<&str> = line.split(' ').collect();
-                    self.world.redis::<redis::Value>(&words).await;
+                    self.world().redis::<redis::Value>(&words).await;
                 }
             }
-            "python" if block.text.contains("while True") => self.worker(block).await,
+            "python" | "js" | "java" | "go" if block.is_worker() => self.worker(block).await,
             "python" | "js" | "java" | "go" => self.language(block).await,
             other => {
                 panic!("README.md:{}: nobody knows how to run a block of {other:?}", block.line)
@@ -135,20 +77,21 @@ impl Reader {
     }
 
     fn shell(&self, block: &Block) {
-        let ended = to_the_end_of(self.command(&["sh", "-ec", &block.text], self.operator()));
+        let shell = self.shell.command(&["sh", "-ec", &block.text], self.operator());
+        let ended = to_the_end(shell, BOUND);
         assert_eq!(ended.code, Some(0), "README.md:{}: {ended:#?}", block.line);
     }
 
     async fn sql(&mut self, block: &Block, role: &str, entries: u64) {
-        let client = connect(&self.world.postgres.url_of("postgres", role)).await;
+        let client = connect(&self.world().postgres.url_of("postgres", role)).await;
         let ran = client.batch_execute(&block.text).await;
         ran.unwrap_or_else(|error| panic!("README.md:{}: {error:?}", block.line));
         self.arrives(block, entries).await;
     }
 
     async fn language(&mut self, block: &Block) {
-        let Some(command) = self.program_of(block) else { return };
-        let ended = to_the_end_of(command);
+        let Some(command) = self.shell.program_of(block) else { return };
+        let ended = to_the_end(command, BOUND);
         assert_eq!(ended.code, Some(0), "README.md:{}: {ended:#?}", block.line);
         self.arrives(block, 1).await;
     }
@@ -159,112 +102,43 @@ impl Reader {
         let (written, line) = (self.written, block.line);
         let what = format!("the entry of README.md:{line} arrives");
         eventually(&what, BOUND, || async {
-            self.world.redis::<u64>(&["XLEN", "orders"]).await == written
+            self.world().redis::<u64>(&["XLEN", "orders"]).await == written
         })
         .await;
-    }
-
-    /// The command that runs a block, or None with a line that says why not.
-    fn program_of(&self, block: &Block) -> Option<Command> {
-        let kind = block.kind.as_str();
-        let folder = packages().join(if kind == "js" { "node" } else { kind });
-        let skipped = |why: String| eprintln!("SKIPPED README.md:{} ({kind}): {why}", block.line);
-        if !folder.join("stamp").exists() {
-            skipped(format!("{} has no packages; `make languages` fetches them", folder.display()));
-            return None;
-        }
-        let program = match kind {
-            "python" => "python3",
-            "js" => "node",
-            other => other,
-        };
-        let mut folders = std::env::split_paths(&self.path);
-        if !folders.any(|folder| folder.join(program).is_file()) {
-            skipped(format!("there is no {program}"));
-            return None;
-        }
-        let save = |name: &str| {
-            let file = self.world.folder.path().join(name);
-            std::fs::write(&file, &block.text).unwrap();
-            file.to_str().unwrap().to_owned()
-        };
-        let found = |root: &str| folder.join(root).to_str().unwrap().to_owned();
-        Some(match kind {
-            "python" => {
-                let mut command = self.command(&["python3", &save("block.py")], "shop");
-                command.env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
-                command
-            }
-            "js" => {
-                let mut command = self.command(&["node", &save("block.js")], "shop");
-                command.env("NODE_PATH", found("node_modules"));
-                command
-            }
-            "java" => {
-                let jar = found("usr/share/java/postgresql.jar");
-                self.command(&["java", "-cp", &jar, &save("Pay.java")], "shop")
-            }
-            _ => {
-                let mut command = self.command(&["go", "run", &save("block.go")], "shop");
-                let url = self.world.postgres.url_of("postgres", "shop");
-                command.env("DATABASE_URL", format!("{url}?sslmode=disable"));
-                command.env("GO111MODULE", "off").env("GOPATH", found("usr/share/gocode"));
-                command.env("GOCACHE", self.world.folder.path().join("go"));
-                command
-            }
-        })
     }
 
     /// A worker that reads for ever: it has done its work when every event is noted, also after
-    /// Redis has lost everything.
+    /// Redis has lost everything. The next one takes its place.
     async fn worker(&mut self, block: &Block) {
-        let Some(mut command) = self.program_of(block) else { return };
-        self.workers.push(command.spawn().unwrap());
-        let owner = self.world.owner().await;
-        let noted = || async {
-            let row = owner.query_one("select count(*) from processed", &[]).await.unwrap();
-            row.get::<_, i64>(0).unsigned_abs()
-        };
-        let written = self.written;
-        eventually("the worker has noted every event", BOUND, || async {
-            noted().await == written
-        })
-        .await;
-        self.acknowledged().await;
+        let Some(mut command) = self.shell.program_of(block) else { return };
+        let _worker = Worker::start(self.world(), &mut command);
+        self.told(block).await;
         // A stream that is idle for longer than the call blocks, twice over, is no reason to end.
-        let calls = self.calls().await;
+        let asked = calls(self.world()).await;
         eventually("the worker asks again in vain", BOUND, || async {
-            self.calls().await >= calls + 2
+            calls(self.world()).await >= asked + 2
         })
         .await;
-        self.world.redis::<()>(&["FLUSHALL"]).await;
-        self.world.sql("insert into outbox.entry (stream, payload) values ('orders', '1')").await;
+        self.world().redis::<()>(&["FLUSHALL"]).await;
+        let sql = "insert into outbox.entry (stream, key, payload) values ('orders', '42', '1')";
+        self.world().sql(sql).await;
         self.written += 1;
-        let written = self.written;
-        eventually("it goes on after a loss", BOUND, || async { noted().await == written }).await;
-        self.acknowledged().await;
+        self.told(block).await;
     }
 
-    /// Waits until the workers have acknowledged what they were given.
-    async fn acknowledged(&self) {
+    /// Waits until workers have told of every event once, and acknowledged it.
+    async fn told(&self, block: &Block) {
+        let written = i64::try_from(self.written).unwrap();
+        let what = format!("the worker of README.md:{} has told of every event", block.line);
+        eventually(&what, BOUND, || async { self.world().mails().await.noted == written }).await;
+        assert_eq!(self.world().mails().await.all, written);
         eventually("every entry is acknowledged", BOUND, || async {
             let pending: Vec<redis::Value> =
-                self.world.redis(&["XPENDING", "orders", "workers"]).await;
+                self.world().redis(&["XPENDING", "orders", "workers"]).await;
             pending[0] == redis::Value::Int(0)
         })
         .await;
     }
-
-    /// How often XREADGROUP has been called to its end.
-    async fn calls(&self) -> u64 {
-        let stats: String = self.world.redis(&["INFO", "commandstats"]).await;
-        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xreadgroup:calls="));
-        calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
-    }
-}
-
-fn to_the_end_of(command: Command) -> crate::support::command::Ended {
-    to_the_end(command, BOUND)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,11 +147,7 @@ async fn every_block_that_can_be_run_does_what_the_readme_says() {
     for block in blocks() {
         reader.follow(&block).await;
         if block.text.contains("outbox-relay migrate") {
-            let tables = "create table orders (id bigint primary key, status text not null); \
-                          insert into orders values (42, 'placed'); \
-                          create table processed (event_id uuid primary key); \
-                          grant all on orders, processed to shop";
-            reader.world.sql(tables).await;
+            reader.world().open_shop(42).await;
         }
     }
     assert!(reader.written >= 2, "the README writes entries");

@@ -11,7 +11,7 @@ mkdir -p "$1" && cd "$1" || exit 1
 PYTHON="psycopg[binary]==3.3.9 SQLAlchemy==2.1.9 redis==8.1.0"
 NODE="pg@8.23.1 sequelize@6.37.8 redis@6.3.1"
 JAVA="libpostgresql-jdbc-java"
-GO="golang-github-lib-pq-dev"
+GO="golang-github-lib-pq-dev golang-github-gomodule-redigo-dev"
 
 fetch_python() {
     python3 -m pip install --quiet --disable-pip-version-check --target python $PYTHON
@@ -22,10 +22,12 @@ fetch_node() {
 }
 
 # Debian's packages, unpacked here and not installed.
-fetch_java() { debian java "$JAVA"; }
-fetch_go() { debian go "$GO"; }
+fetch_java() { debian java $JAVA; }
+fetch_go() { debian go $GO; }
 debian() {
-    mkdir "$1" && (cd "$1" && apt-get download -qq "$2" && dpkg -x ./*.deb .)
+    mkdir "$1" && (cd "$1" && shift &&
+        { apt-get download -qq "$@" || { apt-get update -qq && apt-get download -qq "$@"; }; } &&
+        for package in ./*.deb; do dpkg -x "$package" . || exit 1; done)
 }
 
 # get NAME PACKAGES PROGRAM…: skips NAME if a program is missing, and calls fetch_NAME unless
