@@ -101,6 +101,7 @@ impl Reader {
     async fn follow(&mut self, block: &Block) {
         match block.kind.as_str() {
             "text" => {}
+            "rust" => assert_is_compiled(block),
             "sh" => self.shell(block),
             "sh run" => {
                 let urls = self.world.urls();
@@ -250,6 +251,29 @@ impl Reader {
         let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xreadgroup:calls="));
         calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
     }
+}
+
+/// An example in Rust is one of the documentation of a module, where it is compiled by every test of documentation.
+fn assert_is_compiled(block: &Block) {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with("mod.rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let lines = text.lines().filter_map(|line| line.strip_prefix("//!"));
+                let shown = lines.filter(|line| !line.starts_with(" # "));
+                let shown: Vec<&str> =
+                    shown.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+                if shown.join("\n").contains(block.text.trim_end()) {
+                    return;
+                }
+            }
+        }
+    }
+    panic!("README.md:{}: no module has this example in its documentation", block.line);
 }
 
 fn to_the_end_of(command: Command) -> crate::support::command::Ended {

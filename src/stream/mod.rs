@@ -20,9 +20,11 @@
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
 //! | `scan` | entries of a stream, read back |
+//! | `call` | scripts of others |
 
 mod address;
 mod append;
+mod call;
 mod classify;
 mod cluster;
 mod connect;
@@ -43,6 +45,8 @@ mod shard;
 mod slot;
 mod topology;
 mod view;
+
+pub(crate) use call::Call;
 
 pub use append::{Append, Appended, Full, Limits};
 pub use classify::{Class, classify};

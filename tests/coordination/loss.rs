@@ -1,0 +1,144 @@
+//! A lock that is lost: its holder is told before the expiry is over.
+
+use std::time::{Duration, Instant};
+
+use outbox_relay::coordination::{Held, Lost};
+use outbox_relay::sandbox::Redis;
+
+use super::{BOUND, at, keys, next, proxied, receipt, redis, taken, work};
+use crate::support::eventually;
+use crate::support::nodes::ask;
+
+const KEY: &str = "lock:order:42:receipt";
+const TIME: Duration = Duration::from_millis(1_500);
+
+/// A lock, and what tells of its loss in a task of its own.
+async fn held(redis: &Redis) -> (Held, tokio::task::JoinHandle<Lost>) {
+    let held = next(&receipt(&at(redis), TIME)).await;
+    let lost = tokio::spawn(held.lost());
+    assert!(held.is_held());
+    (held, lost)
+}
+
+/// What it was told, within the expiry.
+async fn told(held: &Held, lost: tokio::task::JoinHandle<Lost>) -> String {
+    let lost = tokio::time::timeout(TIME, lost).await.expect("told in time").unwrap();
+    assert!(!held.is_held());
+    // Lost it stays, and says the same thing to everybody.
+    assert_eq!(held.ensure(), Err(lost.clone()));
+    assert_eq!(held.while_held(work(Duration::ZERO)).await, Err(lost.clone()));
+    lost.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_of_a_lock_that_is_gone_is_told() {
+    let redis = redis();
+    let (one, lost) = held(&redis).await;
+    ask::<u64>(&redis, &["DEL", KEY]).await;
+    let said = told(&one, lost).await;
+    assert!(said.contains("somebody has removed it, or it expired"), "{said}");
+    let (one, lost) = held(&redis).await;
+    ask::<()>(&redis, &["FLUSHALL"]).await;
+    told(&one, lost).await;
+    let (one, lost) = held(&redis).await;
+    ask::<u64>(&redis, &["HSET", KEY, "token", "mine", "holder", "a stranger"]).await;
+    let said = told(&one, lost).await;
+    assert!(said.contains("a stranger holds it"), "{said}");
+    ask::<u64>(&redis, &["DEL", KEY]).await;
+    let (one, lost) = held(&redis).await;
+    ask::<()>(&redis, &["SET", KEY, "a text", "EX", "60"]).await;
+    let said = told(&one, lost).await;
+    assert!(said.contains("it could not be renewed: "), "{said}");
+    keys(&redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_of_a_lock_in_a_redis_that_is_gone_is_told() {
+    let mut redis = redis();
+    for frozen in [true, false] {
+        let (one, lost) = held(&redis).await;
+        let sooner = one.fence();
+        match frozen {
+            true => redis.freeze().unwrap(),
+            false => redis.kill().unwrap(),
+        }
+        let said = told(&one, lost).await;
+        assert!(said.contains("could not be renewed"), "{said}");
+        match frozen {
+            true => redis.thaw().unwrap(),
+            false => redis.start_again().unwrap(),
+        }
+        let other = next(&receipt(&at(&redis), TIME)).await;
+        assert!(other.fence() > sooner);
+        drop(one);
+        assert_eq!(other.while_held(work(TIME)).await, Ok(()));
+        other.release().await.unwrap();
+    }
+    keys(&redis).await;
+}
+
+/// A hiccup that is shorter than the expiry costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_is_made_anew_and_the_lock_is_kept() {
+    let redis = redis();
+    let (proxy, far) = proxied(&redis);
+    let held = taken(&receipt(&far, TIME)).await;
+    let (begun, rival) = (Instant::now(), receipt(&at(&redis), TIME));
+    while begun.elapsed() < TIME * 3 {
+        proxy.cut();
+        assert!(rival.acquire().await.unwrap().is_none());
+        assert_eq!(held.while_held(work(TIME / 7)).await, Ok(()));
+    }
+    assert!(proxy.accepted() > 3);
+    // Nor does silence, if another connection is answered.
+    proxy.black_hole(true);
+    let silent = Instant::now();
+    work(TIME / 3).await;
+    proxy.black_hole(false);
+    proxy.cut();
+    let spent = silent.elapsed();
+    if spent < TIME / 2 {
+        assert_eq!(held.while_held(work(TIME)).await, Ok(()), "after {spent:?} of silence");
+    }
+    held.release().await.unwrap();
+    keys(&redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_is_renewed_while_it_is_held_and_not_after() {
+    let redis = redis();
+    let held = taken(&receipt(&at(&redis), TIME)).await;
+    let until = || async { ask::<Option<i64>>(&redis, &["HGET", KEY, "until"]).await };
+    let first = until().await;
+    eventually("it is renewed", TIME, || async { until().await > first }).await;
+    // Whoever freezes longer than that, and never wakes the runtime, finds out by looking.
+    held.release().await.unwrap();
+    assert_eq!(until().await, None);
+    assert_eq!(keys(&redis).await, [KEY]);
+    let left: i64 = ask(&redis, &["PTTL", KEY]).await;
+    assert!((50_000..=60_000).contains(&left), "its number is remembered for {left} ms");
+    // A task that went on would bring it back.
+    let other = next(&receipt(&at(&redis), TIME)).await;
+    assert_eq!(other.while_held(work(TIME * 2)).await, Ok(()));
+    let lost = tokio::time::timeout(BOUND, async {
+        ask::<u64>(&redis, &["DEL", KEY]).await;
+        other.lost().await
+    });
+    assert!(lost.await.is_ok());
+}
+
+/// The renewal has no thread to run on, as where a handler blocks it: the clock says it all the same.
+#[tokio::test]
+async fn a_holder_that_blocks_its_only_thread_sees_that_the_lock_is_lost() {
+    let redis = redis();
+    let short = Duration::from_millis(300);
+    let held = taken(&receipt(&at(&redis), short)).await;
+    std::thread::sleep(short);
+    assert!(!held.is_held());
+    let lost = held.while_held(work(Duration::ZERO)).await.expect_err("it is late");
+    assert!(lost.to_string().contains("could not be renewed in time"), "{lost}");
+    // And it stays lost, although Redis could be asked now.
+    work(short).await;
+    assert!(!held.is_held());
+    keys(&redis).await;
+}
