@@ -30,6 +30,7 @@ demo: deps
 test: deps pooler languages
 	$(CARGO) build --release
 	$(CARGO) test --features failpoints --lib
+	$(CARGO) test --features failpoints --doc
 	$(CARGO) test --features failpoints --test it -- --skip random --skip demo:: --skip swarm:: \
 		--test-threads $(THREADS)
 	OUTBOX_RELAY_BIN=$(CURDIR)/target/release/outbox-relay \

@@ -253,7 +253,7 @@ impl Reader {
     }
 }
 
-/// An example in Rust is one of the documentation of a module, where it is compiled by every test of documentation.
+/// An example in Rust stands in the documentation of a module as well, where it is compiled by a test.
 fn assert_is_compiled(block: &Block) {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {

@@ -14,6 +14,9 @@ use super::link::{Patience, odd};
 use super::lock::{Claim, Owner};
 use crate::error::{Error, Kind, Result};
 
+/// An answer to a renewal is waited for so long at least: making a connection takes a few round trips.
+const LEAST_EACH: Duration = Duration::from_millis(50);
+
 /// A lock that is held, from when it was taken until it is released, dropped or lost. A task of its own
 /// renews it every third of its expiry; it needs the tokio runtime to have a thread for it, so work that
 /// blocks belongs into `spawn_blocking`.
@@ -103,9 +106,10 @@ impl Held {
         self.state.borrow().lost(&self.key()).map_or(Ok(()), Err)
     }
 
-    /// Waits until the lock is known to be lost: its key is gone, somebody else's token is there, or it cannot
-    /// be renewed before it expires. That is known before the expiry has passed since it was last held for
-    /// sure. Never ends while the lock is held; once released, it counts as lost when the expiry is over.
+    /// Waits until the lock is known to be lost: its key is gone, somebody else's token is there, or it
+    /// cannot be renewed before it expires. That is known before the expiry has passed since it was last
+    /// held for sure. Never ends while the lock is held; once released, it counts as lost when the expiry is
+    /// over.
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + use<> {
         let (mut state, key) = (self.state.clone(), self.key());
         async move {
@@ -119,7 +123,12 @@ impl Held {
                 }
                 tokio::select! {
                     () = sleep_until(until) => {}
-                    Err(_) = state.changed() => sleep_until(until).await,
+                    changed = state.changed() => {
+                        // Nobody renews it any more.
+                        if changed.is_err() {
+                            sleep_until(until).await;
+                        }
+                    }
                 }
             }
         }
@@ -180,7 +189,7 @@ async fn renew(claim: Claim, state: watch::Sender<State>, mut sent: Instant) {
         sleep_until(sent + expiry / 3).await;
         let until = sure_until(sent, claim.expiry);
         // A connection that is silent is given up early enough to try another one.
-        let each = expiry / 4;
+        let each = (expiry / 4).max(LEAST_EACH);
         let why = match claim.renew(Patience { until, each }).await {
             Ok(answer) => match &answer.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["renewed"] => {

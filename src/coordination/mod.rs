@@ -43,10 +43,10 @@
 //! # A lock is not enough
 //!
 //! A lock in Redis keeps workers out of each other's way. It cannot keep a record right: a worker may stand
-//! still for longer than its lock holds and then write, and Redis may lose a lock that is held, by FLUSHALL,
-//! a restart without persistence, a failover to a replica that has not heard of it, or an eviction. Then two
-//! workers hold it, and both believe so. What keeps the record right is the fencing number, which Postgres
-//! compares:
+//! still for longer than its lock holds and then write, and Redis may lose a lock that is held, by
+//! FLUSHALL, a restart without persistence, a failover to a replica that has not heard of it, or an
+//! eviction. Then two workers hold it, and both believe so. What keeps the record right is the fencing
+//! number, which Postgres compares:
 //!
 //! ```sql
 //! alter table orders add column fence bigint not null default 0;
@@ -57,40 +57,41 @@
 //! update orders set status = … where id = $1 and fence = $2;
 //! ```
 //!
-//! No row means that somebody else was there who holds the lock later, and that nothing was written: stop. For
-//! several records, write them in the transaction of that update. The first form alone is not enough for what
-//! was read before: a late worker could still write between somebody's read and write, and its change would
-//! be lost. A claim, once made, is noticed by everybody who made one before.
+//! No row means that somebody else was there who holds the lock later, and that nothing was written: stop.
+//! For several records, write them in the transaction of that update. The first form alone is not enough
+//! for what was read before: a late worker could still write between somebody's read and write, and its
+//! change would be lost. A claim, once made, is noticed by everybody who made one before.
 //!
 //! # What is promised, and what is not
 //!
-//! - A claimed record is only written by whoever claimed it last, whatever Redis, the network or the clocks
-//!   do: the second form needs no more of a fencing number than that nobody else has the same one.
-//! - Fencing numbers of a lock grow, also when Redis has lost it in between. Not if it was lost and the clock
-//!   of the Redis that comes after is behind by more than the time that has passed since: until that clock has
-//!   caught up, new holders are refused by Postgres where an earlier one has written, and with the first form
-//!   one that comes late is not refused where it has not.
+//! - A claimed record is only written by whoever claimed it last, whatever Redis, the network and the
+//!   clocks do: the second form asks nothing of the numbers but that they let a later holder in.
+//! - Fencing numbers of a lock grow, also when Redis has lost it in between. Not if it was lost and the
+//!   clock of the Redis that comes after is behind by more than the time that has passed since: until that
+//!   clock has caught up, new holders are refused by Postgres where an earlier one has written, and with
+//!   the first form one that comes late is not refused where it has not.
 //! - While Redis keeps what it has and its clock does not jump, one worker at a time holds a lock.
-//! - A loss of a lock is told to its holder ([`Held::lost`], [`Held::while_held`]): with the next renewal, a
-//!   third of the expiry, or, where Redis does not answer, before the expiry is over. By the clock of the
+//! - A loss of a lock is told to its holder ([`Held::lost`], [`Held::while_held`]): with the next renewal,
+//!   a third of the expiry, or, where Redis does not answer, before the expiry is over. By the clock of the
 //!   holder's machine, which may stand still while that machine is suspended.
 //! - Who cannot take or keep a lock waits, or is refused. If an answer is lost on the way, a lock may be
 //!   nobody's until it expires.
-//! - A rate limit counts from nothing when Redis loses it. A once marker that is lost is a second first: it is
-//!   a filter. What must happen once is noted in Postgres, in the transaction of its effect.
+//! - A rate limit counts from nothing when Redis loses it. A once marker that is lost is a second first: it
+//!   is a filter. What must happen once is noted in Postgres, in the transaction of its effect.
 //!
 //! # In Redis
 //!
 //! | key | what it is |
 //! |---|---|
-//! | `<prefix>lock:<name>` | a hash: `token`, `holder` and `until` while somebody holds it, `fence`; gone a minute after the lock has ended, so that its number is remembered for the sake of a clock that goes back |
-//! | `<prefix>rate_limit:<name>` | a hash: how many in which tenth of the time; gone when none counts any more |
+//! | `<prefix>lock:<name>` | a hash: `token`, `holder` and `until` while somebody holds it; `fence` |
+//! | `<prefix>rate_limit:<name>` | a hash: how many in which tenth of the time; gone when none counts |
 //! | `<prefix>once:<name>` | a string: token and holder of who was first |
 //!
-//! Nothing else is written, each script has one key, and every key expires. To take a lock from somebody by
-//! hand, `DEL` it: the holder is told with its next renewal. Redis 6.2 or later, or Valkey; alone, behind
-//! sentinels, or as a cluster, as [`Server::new`] reads URLs. Where memory is short, a `maxmemory-policy` that
-//! begins with `volatile-` may evict locks, as a loss.
+//! A lock's key stays for a minute after the lock has ended: its number is remembered for the sake of a
+//! clock that goes back. Nothing else is written, each script has one key, and every key expires. To take a
+//! lock from somebody by hand, `DEL` it: the holder is told with its next renewal. Redis 6.2 or later, or
+//! Valkey; alone, behind sentinels, or as a cluster, as [`Server::new`] reads URLs. Where memory is short,
+//! a `maxmemory-policy` that begins with `volatile-` may evict locks, as a loss.
 
 mod expiry;
 mod held;

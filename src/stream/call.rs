@@ -18,8 +18,8 @@ impl Call {
 }
 
 impl Redis {
-    /// Runs a script on `key`, which the prefix begins, where that key is, and returns what it answers. It may
-    /// be executed twice, as [`Redis::run`] says.
+    /// Runs a script on `key`, which the prefix begins, where that key is, and returns what it answers. It
+    /// may be executed twice, as [`Redis::run`] says.
     ///
     /// # Errors
     /// Any error of the connection; an error reply, by what it means.

@@ -11,6 +11,8 @@ use crate::support::nodes::ask;
 
 const KEY: &str = "lock:order:42:receipt";
 const TIME: Duration = Duration::from_millis(1_500);
+/// By then there was a renewal, and some time to spare.
+const NEXT: Duration = Duration::from_millis(900);
 
 /// A lock, and what tells of its loss in a task of its own.
 async fn held(redis: &Redis) -> (Held, tokio::task::JoinHandle<Lost>) {
@@ -20,9 +22,9 @@ async fn held(redis: &Redis) -> (Held, tokio::task::JoinHandle<Lost>) {
     (held, lost)
 }
 
-/// What it was told, within the expiry.
-async fn told(held: &Held, lost: tokio::task::JoinHandle<Lost>) -> String {
-    let lost = tokio::time::timeout(TIME, lost).await.expect("told in time").unwrap();
+/// What it was told, within this time.
+async fn told(held: &Held, lost: tokio::task::JoinHandle<Lost>, within: Duration) -> String {
+    let lost = tokio::time::timeout(within, lost).await.expect("told in time").unwrap();
     assert!(!held.is_held());
     // Lost it stays, and says the same thing to everybody.
     assert_eq!(held.ensure(), Err(lost.clone()));
@@ -35,19 +37,19 @@ async fn the_holder_of_a_lock_that_is_gone_is_told() {
     let redis = redis();
     let (one, lost) = held(&redis).await;
     ask::<u64>(&redis, &["DEL", KEY]).await;
-    let said = told(&one, lost).await;
+    let said = told(&one, lost, NEXT).await;
     assert!(said.contains("somebody has removed it, or it expired"), "{said}");
     let (one, lost) = held(&redis).await;
     ask::<()>(&redis, &["FLUSHALL"]).await;
-    told(&one, lost).await;
+    told(&one, lost, NEXT).await;
     let (one, lost) = held(&redis).await;
     ask::<u64>(&redis, &["HSET", KEY, "token", "mine", "holder", "a stranger"]).await;
-    let said = told(&one, lost).await;
+    let said = told(&one, lost, NEXT).await;
     assert!(said.contains("a stranger holds it"), "{said}");
     ask::<u64>(&redis, &["DEL", KEY]).await;
     let (one, lost) = held(&redis).await;
     ask::<()>(&redis, &["SET", KEY, "a text", "EX", "60"]).await;
-    let said = told(&one, lost).await;
+    let said = told(&one, lost, NEXT).await;
     assert!(said.contains("it could not be renewed: "), "{said}");
     keys(&redis).await;
 }
@@ -62,7 +64,7 @@ async fn the_holder_of_a_lock_in_a_redis_that_is_gone_is_told() {
             true => redis.freeze().unwrap(),
             false => redis.kill().unwrap(),
         }
-        let said = told(&one, lost).await;
+        let said = told(&one, lost, TIME).await;
         assert!(said.contains("could not be renewed"), "{said}");
         match frozen {
             true => redis.thaw().unwrap(),
@@ -82,24 +84,21 @@ async fn the_holder_of_a_lock_in_a_redis_that_is_gone_is_told() {
 async fn a_connection_that_breaks_is_made_anew_and_the_lock_is_kept() {
     let redis = redis();
     let (proxy, far) = proxied(&redis);
-    let held = taken(&receipt(&far, TIME)).await;
+    let time = TIME * 2;
+    let held = taken(&receipt(&far, time)).await;
     let (begun, rival) = (Instant::now(), receipt(&at(&redis), TIME));
-    while begun.elapsed() < TIME * 3 {
+    while begun.elapsed() < time * 2 {
         proxy.cut();
         assert!(rival.acquire().await.unwrap().is_none());
-        assert_eq!(held.while_held(work(TIME / 7)).await, Ok(()));
+        assert_eq!(held.while_held(work(time / 7)).await, Ok(()));
     }
     assert!(proxy.accepted() > 3);
-    // Nor does silence, if another connection is answered.
+    // Nor does a silence, if another connection is answered.
     proxy.black_hole(true);
-    let silent = Instant::now();
-    work(TIME / 3).await;
+    work(time / 3).await;
     proxy.black_hole(false);
     proxy.cut();
-    let spent = silent.elapsed();
-    if spent < TIME / 2 {
-        assert_eq!(held.while_held(work(TIME)).await, Ok(()), "after {spent:?} of silence");
-    }
+    assert_eq!(held.while_held(work(time)).await, Ok(()));
     held.release().await.unwrap();
     keys(&redis).await;
 }
@@ -111,7 +110,6 @@ async fn a_lock_is_renewed_while_it_is_held_and_not_after() {
     let until = || async { ask::<Option<i64>>(&redis, &["HGET", KEY, "until"]).await };
     let first = until().await;
     eventually("it is renewed", TIME, || async { until().await > first }).await;
-    // Whoever freezes longer than that, and never wakes the runtime, finds out by looking.
     held.release().await.unwrap();
     assert_eq!(until().await, None);
     assert_eq!(keys(&redis).await, [KEY]);
