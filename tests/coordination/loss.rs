@@ -103,6 +103,19 @@ async fn a_connection_that_breaks_is_made_anew_and_the_lock_is_kept() {
     keys(&redis).await;
 }
 
+/// Making a connection takes several of the round trips that a command takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_way_to_redis_is_waited_for() {
+    let redis = redis();
+    let (proxy, far) = proxied(&redis);
+    proxy.set_delay(Duration::from_millis(200));
+    let lock = receipt(&far.patience(BOUND), TIME * 2);
+    let held = taken(&lock).await;
+    assert_eq!(held.while_held(work(TIME * 3)).await, Ok(()));
+    held.release().await.unwrap();
+    keys(&redis).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_renewed_while_it_is_held_and_not_after() {
     let redis = redis();
