@@ -7,7 +7,8 @@ use crate::error::{Error, Kind, Result};
 /// A time after which a lock, a mark or a count is gone by itself: 100 ms to 7 days, to the millisecond.
 ///
 /// A lock is renewed every third of it, and a renewal has to reach Redis and come back in time: what is
-/// shorter than the least would be lost by every hiccup. What is longer than the most belongs into Postgres.
+/// shorter than the least would be lost by every hiccup, and far from Redis it takes ten times the round trip
+/// and more to keep a lock when a connection breaks. What is longer than the most belongs into Postgres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expiry(Duration);
 

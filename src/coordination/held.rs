@@ -61,13 +61,26 @@ impl From<Lost> for Error {
 }
 
 impl State {
-    fn lost(&self, key: &Arc<str>) -> Option<Lost> {
+    fn lost(&self, key: &Arc<str>, now: Instant) -> Option<Lost> {
         let late = || "it could not be renewed in time".into();
         let why = match &self.lost {
             Some(why) => Some(why.clone()),
-            None => (Instant::now() >= self.until).then(late),
+            None => (now >= self.until).then(late),
         };
         why.map(|why| Lost { key: key.clone(), why })
+    }
+
+    /// What came of a renewal: held until then, or why it is lost. If it comes too late, whoever has looked
+    /// meanwhile was told that the lock is lost, and lost it stays.
+    fn learn(&mut self, key: &Arc<str>, now: Instant, renewed: Result<Instant, String>) {
+        let late = self.lost(key, now).map(|lost| lost.why);
+        match renewed {
+            Ok(until) => {
+                self.lost = late;
+                self.until = until;
+            }
+            Err(why) => self.lost = Some(why.into()),
+        }
     }
 }
 
@@ -103,7 +116,7 @@ impl Held {
     /// # Errors
     /// That the lock is lost, and why.
     pub fn ensure(&self) -> Result<(), Lost> {
-        self.state.borrow().lost(&self.key()).map_or(Ok(()), Err)
+        self.state.borrow().lost(&self.key(), Instant::now()).map_or(Ok(()), Err)
     }
 
     /// Waits until the lock is known to be lost: its key is gone, somebody else's token is there, or it
@@ -116,7 +129,7 @@ impl Held {
             loop {
                 let (lost, until) = {
                     let seen = state.borrow_and_update();
-                    (seen.lost(&key), seen.until)
+                    (seen.lost(&key, Instant::now()), seen.until)
                 };
                 if let Some(lost) = lost {
                     return lost;
@@ -189,30 +202,59 @@ async fn renew(claim: Claim, state: watch::Sender<State>, mut sent: Instant) {
         sleep_until(sent + expiry / 3).await;
         let until = sure_until(sent, claim.expiry);
         // A connection that is silent is given up early enough to try another one.
-        let each = (expiry / 4).max(LEAST_EACH);
-        let why = match claim.renew(Patience { until, each }).await {
+        let each = (expiry / 3).max(LEAST_EACH);
+        let renewed = match claim.renew(Patience { until, each }).await {
             Ok(answer) => match &answer.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["renewed"] => {
                     sent = answer.sent;
-                    None
+                    Ok(sure_until(sent, claim.expiry))
                 }
-                ["gone", ""] => Some("somebody has removed it, or it expired".to_owned()),
-                ["gone", holder] => Some(format!("{holder} holds it")),
-                _ => Some(odd(&claim.key).to_string()),
+                ["gone", ""] => Err("somebody has removed it, or it expired".to_owned()),
+                ["gone", holder] => Err(format!("{holder} holds it")),
+                _ => Err(odd(&claim.key).to_string()),
             },
-            Err(error) => Some(format!("it could not be renewed: {error}")),
+            Err(error) => Err(format!("it could not be renewed: {error}")),
         };
         let mut ended = true;
+        // The time is taken while nobody can look.
         state.send_modify(|state| {
-            // Whoever has looked meanwhile was told that it is lost, and lost it stays.
-            let late = state.lost(&claim.key).map(|lost| lost.why);
-            state.lost = why.map(Into::into).or(late);
-            state.until = sure_until(sent, claim.expiry);
+            state.learn(&claim.key, Instant::now(), renewed);
             ended = state.lost.is_some();
         });
         if ended {
             debug!(key = &*claim.key, why = ?state.borrow().lost, "lost a lock");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Arc<str> {
+        "lock:order:42".into()
+    }
+
+    #[test]
+    fn a_lock_is_sure_for_less_than_its_expiry_since_it_was_asked_for() {
+        let (sent, expiry) = (Instant::now(), Expiry::seconds(10).expect("in bounds"));
+        let state = State { until: sure_until(sent, expiry), lost: None };
+        assert_eq!(state.lost(&key(), sent + Duration::from_millis(8_999)), None);
+        let lost = state.lost(&key(), sent + Duration::from_secs(9)).expect("it may expire");
+        assert_eq!(lost.to_string(), "lost lock:order:42: it could not be renewed in time");
+        assert_eq!(Error::from(lost).kind(), Kind::Superseded);
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_does_not_bring_a_lock_back() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut state = State { until: now + second, lost: None };
+        state.learn(&key(), now, Ok(now + second * 2));
+        assert_eq!(state.lost(&key(), now + second), None);
+        state.learn(&key(), now + second * 2, Ok(now + second * 4));
+        assert!(state.lost(&key(), now + second * 3).is_some());
+        state.learn(&key(), now + second * 3, Err("it is gone".to_owned()));
+        assert_eq!(state.lost(&key(), now).map(|lost| lost.why), Some("it is gone".into()));
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, Target};
 use crate::retry::Waits;
 use crate::stream::{Call, Redis, Server};
 
-/// Connections are made anew at most so often because a cluster has moved slots: until then it costs a detour.
+/// A cluster that has moved slots is connected to anew at most so often. Until then there is a detour.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The scripts.

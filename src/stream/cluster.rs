@@ -34,8 +34,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to all primaries that the node behind `first` knows, and looks for keys of the relay's own, if
-    /// a prefix says how those begin.
+    /// Connects to all primaries that the node behind `first` knows, and looks for keys of the relay's own,
+    /// if a prefix says how those begin.
     ///
     /// # Errors
     /// `Unavailable` if a slot has no primary or one cannot be reached.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use outbox_relay::coordination::Allowance;
 use outbox_relay::error::Kind;
 
-use super::{BOUND, at, expiry, keys, proxied, redis, work};
+use super::{BOUND, LONG, at, expiry, keys, proxied, redis, work};
 use crate::support::nodes::ask;
 use crate::support::proxy::Direction;
 
@@ -46,6 +46,8 @@ async fn never_more_than_the_limit_in_any_time() {
     }
     // Nor much less: a tenth more of the time for each turn, and what the machine takes.
     assert!(allowed.len() >= LIMIT * 4, "only {} in six times", allowed.len());
+    let limit = at(&redis).rate_limit("user:456", 20, expiry(LONG)).unwrap();
+    limit.allow().await.unwrap();
     let parts: usize = ask(&redis, &["HLEN", KEY]).await;
     assert!(parts <= 11, "{parts} parts are kept");
     assert_eq!(keys(&redis).await, [KEY]);

@@ -108,7 +108,7 @@ async fn a_connection_that_breaks_is_made_anew_and_the_lock_is_kept() {
 async fn a_long_way_to_redis_is_waited_for() {
     let redis = redis();
     let (proxy, far) = proxied(&redis);
-    proxy.set_delay(Duration::from_millis(200));
+    proxy.set_delay(Duration::from_millis(100));
     let lock = receipt(&far.patience(BOUND), TIME * 2);
     let held = taken(&lock).await;
     assert_eq!(held.while_held(work(TIME * 3)).await, Ok(()));
