@@ -16,7 +16,9 @@
 local function text(number) return string.format('%.0f', number) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local lock = redis.call('HMGET', KEYS[1], 'token', 'until', 'fence', 'holder')
+-- As pcall: Redis 6.2 hides the code of an error that ends a script. Of a write, it puts a place before it.
+local lock = redis.pcall('HMGET', KEYS[1], 'token', 'until', 'fence', 'holder')
+if lock.err then return lock end
 local held = lock[1] and tonumber(lock[2] or 0) > now
 if held and lock[1] ~= ARGV[1] then
     return {'taken', lock[4] or '', text(math.ceil((lock[2] - now) / 1000))}
@@ -25,7 +27,8 @@ local fence = tonumber(lock[3] or 0)
 if not held then
     fence = math.max(fence + 1, now)
 end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'holder', ARGV[2], 'fence', text(fence),
+local made = redis.pcall('HSET', KEYS[1], 'token', ARGV[1], 'holder', ARGV[2], 'fence', text(fence),
     'until', text(now + ARGV[3] * 1000))
+if type(made) == 'table' and made.err then return {err = (made.err:gsub('^@user_script: %d+: %-', ''))} end
 redis.call('PEXPIRE', KEYS[1], text(ARGV[3] + ARGV[4]))
 return {'held', text(fence)}

@@ -16,7 +16,9 @@ local limit, cost, window, width =
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ends = (math.floor(now / width) + 1) * width
-local flat = redis.call('HGETALL', KEYS[1])
+-- As pcall: Redis 6.2 hides the code of an error that ends a script. Of a write, it puts a place before it.
+local flat = redis.pcall('HGETALL', KEYS[1])
+if flat.err then return flat end
 local parts, used, last = {}, 0, ends
 for i = 1, #flat, 2 do
     local part = {ends = tonumber(flat[i]), count = tonumber(flat[i + 1])}
@@ -38,6 +40,7 @@ if used + cost > limit then
         end
     end
 end
-redis.call('HINCRBY', KEYS[1], text(ends), cost)
+local counted = redis.pcall('HINCRBY', KEYS[1], text(ends), cost)
+if type(counted) == 'table' and counted.err then return {err = (counted.err:gsub('^@user_script: %d+: %-', ''))} end
 redis.call('PEXPIRE', KEYS[1], text(math.ceil((last + window - now) / 1000)))
 return {'allowed', text(limit - used - cost)}

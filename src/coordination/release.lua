@@ -7,7 +7,9 @@
 -- Form:       the number stays for a while, for the sake of a clock that goes back.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local lock = redis.call('HMGET', KEYS[1], 'token', 'until')
+-- As pcall: Redis 6.2 hides the code of an error that ends a script.
+local lock = redis.pcall('HMGET', KEYS[1], 'token', 'until')
+if lock.err then return lock end
 if lock[1] ~= ARGV[1] then
     return {'gone'}
 end

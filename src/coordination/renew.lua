@@ -10,7 +10,9 @@
 local function text(number) return string.format('%.0f', number) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local lock = redis.call('HMGET', KEYS[1], 'token', 'until', 'holder')
+-- As pcall: Redis 6.2 hides the code of an error that ends a script.
+local lock = redis.pcall('HMGET', KEYS[1], 'token', 'until', 'holder')
+if lock.err then return lock end
 if lock[1] ~= ARGV[1] then
     return {'gone', lock[3] or ''}
 end
