@@ -41,6 +41,8 @@ if used + cost > limit then
     end
 end
 local counted = redis.pcall('HINCRBY', KEYS[1], text(ends), cost)
-if type(counted) == 'table' and counted.err then return {err = (counted.err:gsub('^@user_script: %d+: %-', ''))} end
+if type(counted) == 'table' then
+    return {err = (counted.err:gsub('^@user_script: %d+: %-', ''))}
+end
 redis.call('PEXPIRE', KEYS[1], text(math.ceil((last + window - now) / 1000)))
 return {'allowed', text(limit - used - cost)}
