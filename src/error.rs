@@ -24,7 +24,8 @@ pub enum Kind {
     /// A server is well but does not do this now, for want of memory or time: ask again on the same
     /// connection.
     Busy,
-    /// Another relay has taken the lease over: what this one holds in memory is no longer true.
+    /// Another relay has taken the lease over, or a lock was lost: what this one holds in memory is no longer
+    /// true.
     Superseded,
     /// The program met something that it believes to be impossible.
     Internal,

@@ -28,6 +28,7 @@
 //! | [`outbox`] | the Postgres end: search, log, lease, wake-ups, schema |
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
+//! | [`coordination`] | for workers: locks, rate limits, once markers |
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
 //! | [`worker`] | the other half: applications read streams, and do each event's work once |
 //! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
@@ -37,7 +38,7 @@
 //! | [`demo`], [`sandbox`] | a shop beside a real relay; private servers for it, tests and benches |
 //!
 //! SQL is in `sql/`: `migrations/` (the schema), `queries/` (one file per statement), `schema.sql`
-//! (generated, compared by a test). Lua is beside its caller in `src/stream/`.
+//! (generated, compared by a test). Lua is beside its caller in `src/stream/` and `src/coordination/`.
 //! Begin to read at `relay/session.rs`: it holds the order that carries the guarantee.
 //!
 //! # Invariants
@@ -45,9 +46,9 @@
 //! 1. Nothing is appended that is not sealed, and a seal is durable when its commit returns.
 //! 2. A seal names the token of the lease and locks its row: whoever was replaced cannot seal.
 //! 3. Numbers of a stream are 1, 2, 3 …, given out once; positions only grow.
-//! 4. Redis is only written by scripts that check the stream's position first. No plain XADD.
+//! 4. A stream is only written by scripts that check its position first. No plain XADD.
 //! 5. After any error or time-out the connection is dropped and positions are read again. No command
-//!    is retried as such.
+//!    is retried as such, but the scripts of [`coordination`], which tolerate that.
 //! 6. A mark is a cache of what Redis has, never a licence to delete.
 //! 7. Rows of `outbox.entry` are never updated, and no row anywhere is updated once per batch but
 //!    the batch's own. (`outbox.adopt()` is the one exception, by hand, in another cluster.)
@@ -66,6 +67,7 @@
 pub mod batch;
 pub mod cli;
 pub mod config;
+pub mod coordination;
 pub mod demo;
 pub mod entry;
 pub mod error;

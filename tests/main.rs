@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
 mod cluster;
+mod coordination;
 mod copies;
 mod crash;
 mod delivery;

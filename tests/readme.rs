@@ -4,6 +4,7 @@ mod examples;
 mod shop;
 mod workers;
 
+use std::path::Path;
 use std::time::Duration;
 
 use outbox_relay::sandbox::{PostgresOptions, RedisOptions};
@@ -16,16 +17,6 @@ use crate::support::relay::Relay;
 use crate::support::world::{World, connect};
 
 const BOUND: Duration = Duration::from_secs(60);
-
-/// An example in Rust is one of the documentation, which is compiled with its tests.
-fn is_compiled(block: &Block) {
-    let source = include_str!("../src/worker/mod.rs");
-    let lines = source.lines().filter_map(|line| line.strip_prefix("//!"));
-    let text: String =
-        lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
-    let example = text.split("```no_run\n").nth(1).and_then(|rest| rest.split("```").next());
-    assert_eq!(example, Some(block.text.as_str()), "README.md:{}", block.line);
-}
 
 /// Follows the README.
 struct Reader {
@@ -53,7 +44,7 @@ impl Reader {
     async fn follow(&mut self, block: &Block) {
         match block.kind.as_str() {
             "text" => {}
-            "rust" => is_compiled(block),
+            "rust" => assert_is_compiled(block),
             "sh" => self.shell(block),
             "sh run" => {
                 let urls = self.world().urls();
@@ -139,6 +130,29 @@ impl Reader {
         })
         .await;
     }
+}
+
+/// An example in Rust stands in the documentation of a module as well, where it is compiled by a test.
+fn assert_is_compiled(block: &Block) {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with("mod.rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let lines = text.lines().filter_map(|line| line.strip_prefix("//!"));
+                let shown = lines.filter(|line| !line.starts_with(" # "));
+                let shown: Vec<&str> =
+                    shown.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+                if shown.join("\n").contains(block.text.trim_end()) {
+                    return;
+                }
+            }
+        }
+    }
+    panic!("README.md:{}: no module has this example in its documentation", block.line);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -211,7 +211,7 @@ fn each_query_says_who_calls_it_and_what_it_locks_and_is_used_once() {
             found.push(format!("{file} does not say that {caller} calls it"));
         }
     }
-    for (file, text) in files("src/stream", ".lua") {
+    for (file, text) in files("src", ".lua") {
         for part in ["-- Called by:", "-- Keys:"] {
             if !text.lines().any(|line| line.starts_with(part)) {
                 found.push(format!("{file} does not say `{part}`"));

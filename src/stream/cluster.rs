@@ -34,14 +34,15 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to all primaries that the node behind `first` knows.
+    /// Connects to all primaries that the node behind `first` knows, and looks for keys of the relay's own,
+    /// if a prefix says how those begin.
     ///
     /// # Errors
     /// `Unavailable` if a slot has no primary or one cannot be reached.
     pub(super) async fn join(
         reach: Reach,
         mut first: MultiplexedConnection,
-        prefix: &str,
+        prefix: Option<&str>,
     ) -> Result<(Self, Vec<Node>)> {
         let reply: Value =
             cmd("CLUSTER").arg("SLOTS").query_async(&mut first).await.map_err(in_words)?;
@@ -51,10 +52,15 @@ impl Cluster {
         })?;
         let connecting = topology.primaries.iter().map(|(host, port)| reach.open(host, *port));
         let connections = try_join_all(connecting).await?;
-        let tags = Tags::choose(&topology, &format!("{prefix}{IDENTITY}"));
-        let nodes = connections.into_iter().zip(tags).map(|((name, connection), tags)| async {
-            tags.node(name, connection, &format!("{prefix}{IDENTITY}")).await
-        });
+        let key = format!("{}{IDENTITY}", prefix.unwrap_or_default());
+        let tags = match prefix {
+            Some(_) => Tags::choose(&topology, &key),
+            None => vec![Tags::default(); topology.primaries.len()],
+        };
+        let nodes = connections
+            .into_iter()
+            .zip(tags)
+            .map(|((name, connection), tags)| async { tags.node(name, connection, &key).await });
         let nodes = try_join_all(nodes).await?;
         let slots = topology.slots;
         Ok((Self { slots, reach, asked: Mutex::default(), moved: AtomicBool::new(false) }, nodes))

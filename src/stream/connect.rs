@@ -107,9 +107,22 @@ impl Server {
     /// # Errors
     /// `Refused` if a server answered and a person must act, `Unavailable` otherwise.
     pub async fn connect(&self) -> Result<Redis> {
+        self.connect_with(true).await
+    }
+
+    /// As [`Server::connect`], for scripts of others only: in a cluster, keys of the relay's own, which take
+    /// time to find, are not looked for.
+    ///
+    /// # Errors
+    /// As [`Server::connect`].
+    pub(crate) async fn connect_for_calls(&self) -> Result<Redis> {
+        self.connect_with(false).await
+    }
+
+    async fn connect_with(&self, own_keys: bool) -> Result<Redis> {
         let mut failed = None;
         for client in self.clients().await? {
-            match self.connect_to(&client).await {
+            match self.connect_to(&client, own_keys).await {
                 Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Busy) => {
                     failed = failed.or(Some(error));
                 }
@@ -120,7 +133,7 @@ impl Server {
         Err(failed.unwrap_or_else(none))
     }
 
-    async fn connect_to(&self, client: &Client) -> Result<Redis> {
+    async fn connect_to(&self, client: &Client, own_keys: bool) -> Result<Redis> {
         let reach = Reach { server: self.clone(), info: client.get_connection_info().clone() };
         let connection = self.open(client).await?;
         let info = redis::cmd("INFO").query_async::<String>(&mut connection.clone()).await;
@@ -139,7 +152,8 @@ impl Server {
         self.refuse_role(&info)?;
         let says_so = field(&info, "cluster_enabled") == "1" || is_cluster && info.is_empty();
         let (nodes, cluster) = if says_so {
-            let (cluster, nodes) = Cluster::join(reach, connection, &self.prefix).await?;
+            let (cluster, nodes) =
+                Cluster::join(reach, connection, own_keys.then_some(&*self.prefix)).await?;
             (nodes, Some(Arc::new(cluster)))
         } else {
             let name = place(&reach.info);

@@ -22,9 +22,11 @@
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
 //! | `scan` | entries of a stream, read back |
 //! | `consumer` | a consumer of a group: what it is given, keeps and acknowledges |
+//! | `call` | scripts of others |
 
 mod address;
 mod append;
+mod call;
 mod classify;
 mod cluster;
 mod connect;
@@ -48,6 +50,8 @@ mod shard;
 mod slot;
 mod topology;
 mod view;
+
+pub(crate) use call::Call;
 
 pub use append::{Append, Appended, Full, Limits};
 pub use classify::{Class, classify};

@@ -55,7 +55,7 @@ impl Scripts {
 }
 
 impl Text {
-    fn new(code: &'static str) -> Self {
+    pub(super) fn new(code: &'static str) -> Self {
         Self { code, hash: Script::new(code).get_hash().to_owned() }
     }
 

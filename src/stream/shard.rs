@@ -11,7 +11,7 @@ use super::cluster::Cluster;
 use super::connect::{code, in_words};
 use super::durability::Durability;
 use super::script::Scripts;
-use crate::error::{Kind, Result, Target};
+use crate::error::{Error, Kind, Result, Target};
 
 /// One primary with the keys that it has: a server that stands alone is the only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +97,7 @@ impl Redis {
             for (reply, command) in replies.iter_mut().zip(part.cmd_iter()) {
                 cluster.follow(command, reply).await?;
             }
-            Ok((places, replies))
+            Ok::<_, Error>((places, replies))
         }));
         let mut all: Vec<Option<RedisResult<Value>>> = (0..count).map(|_| None).collect();
         for (places, replies) in answers.await? {
