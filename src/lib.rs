@@ -28,9 +28,9 @@
 //! | [`outbox`] | the Postgres end: search, log, lease, wake-ups, schema |
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
+//! | [`worker`] | the other half: applications read streams, and do each event's work once |
 //! | [`coordination`] | for workers: locks, rate limits, once markers |
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
-//! | [`worker`] | the other half: applications read streams, and do each event's work once |
 //! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
 //! | [`telemetry`] | logs, metrics, health |
 //! | [`secret`], [`tls`] | URLs with passwords, certificates: read from their files at each connection |
@@ -55,8 +55,7 @@
 //! 8. What was read from Postgres is sealed only while the connection it was read on is open.
 //! 9. Memory is bounded by batches in flight; what does not fit waits in Postgres, in order.
 //! 10. `outbox` and `stream` never mention each other; only `relay` and `worker` see both. Only `outbox`
-//! names
-//!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
+//!     names tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
 //! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor`, `stream::{slot, topology}`,
 //!     `worker::queue` and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O,
