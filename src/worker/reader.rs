@@ -78,8 +78,8 @@ impl Reader {
             waits.reset();
             let ends = new.first().zip(new.last());
             let ends = ends.map(|(first, last)| (first.entry.position.n, last.entry.position.n));
-            // Another consumer has what is left out, or the relay has set the group to where it was: then there are
-            // older ones that come first.
+            // Another consumer has what is left out, or the relay has set the group to where it was: then
+            // there are older ones that come first.
             let jumped = ends.is_some_and(|(first, _)| next != Some(first));
             next = ends.map_or(next, |(_, last)| Some(last + 1));
             if jumped || looked_back.elapsed() >= LOOK_BACK {

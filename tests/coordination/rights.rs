@@ -16,15 +16,15 @@ fn read(file: &str) -> String {
 /// The line of the README, from the name of the user on.
 fn rights() -> String {
     let readme = read("README.md");
-    let line = readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER worker "));
+    let line = readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER locks "));
     line.expect("README.md says what a worker may do").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_that_the_readme_names_are_enough() {
-    let redis = RedisOptions::default().with("user", &format!("worker {}", rights()));
+    let redis = RedisOptions::default().with("user", &format!("locks {}", rights()));
     let redis = Redis::start(redis).unwrap();
-    let url = format!("redis://worker:password@127.0.0.1:{}/", redis.port());
+    let url = format!("redis://locks:password@127.0.0.1:{}/", redis.port());
     let here = Coordination::from_url(&url).unwrap();
     let time = expiry(Duration::from_millis(500));
     let held = taken(&here.lock("order:42", time).unwrap()).await;
