@@ -107,6 +107,9 @@ dnsConfig:
     {{- range .root.Values.migrations.appRoles }}
     - --app-role={{ . }}
     {{- end }}
+    {{- range .root.Values.migrations.workerRoles }}
+    - --worker-role={{ . }}
+    {{- end }}
     {{- range .root.Values.migrations.relayRoles }}
     - --relay-role={{ . }}
     {{- end }}
