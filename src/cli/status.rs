@@ -50,6 +50,12 @@ fn table(status: &Status, all: bool) -> String {
     if status.postgres.problem.is_none() {
         text.push_str(&format!("{:<10}{}\n", "Leader", leader(status)));
         text.push_str(&format!("{:<10}{}\n", "Waiting", waiting(status)));
+        if status.dead_letters > 0 {
+            let events = counted(status.dead_letters, "event", "events");
+            let told =
+                format!("{events} that workers gave up; `outbox-relay dead list` shows them");
+            text.push_str(&format!("{:<10}{told}\n", "Dead"));
+        }
         text.push('\n');
         text.push_str(&streams(&status.streams, all));
     }

@@ -123,6 +123,15 @@ impl Survey {
         Ok(rows.iter().map(read).collect())
     }
 
+    /// Events that consumer groups have given up.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn dead_letters(&self) -> Result<u64> {
+        let rows = self.ask(include_str!("../../sql/queries/count_dead_letters.sql")).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+    }
+
     /// Streams whose last position is ahead of the clock of Postgres, and by how many seconds: the clock
     /// had been wrong, or has gone back.
     ///

@@ -24,6 +24,8 @@ async fn a_poisoned_job_stops_coming_back_after_its_limit_and_is_found_in_the_de
 
     let urls = shop.world.urls();
     let database = [("DATABASE_URL", urls.0.as_str())];
+    let status = shop.world.status_text();
+    assert!(status.contains("1 event that workers gave up"), "{status}");
     let listed = command(&["dead", "list"], &database);
     assert_eq!(listed.code, Some(0), "{listed:#?}");
     for part in [poison.to_string().as_str(), GROUP, "orders", "key 1", "out of paper", "  3\n"] {

@@ -35,6 +35,8 @@ pub struct Status {
     pub oldest_undispatched_age_seconds: Option<f64>,
     /// Age of the oldest open transaction, as far as this role may see it.
     pub oldest_transaction_age_seconds: Option<f64>,
+    /// Events that workers have given up.
+    pub dead_letters: u64,
     /// One sentence per thing that is wrong, each with what to do.
     pub problems: Vec<String>,
     /// All streams, by name.
@@ -153,6 +155,7 @@ pub async fn status(database: &Database, server: &Server) -> Status {
         undispatched: streams.iter().map(|line| line.undispatched).sum(),
         oldest_undispatched_age_seconds: oldest.max_by(f64::total_cmp),
         oldest_transaction_age_seconds: answer.transaction.age,
+        dead_letters: answer.dead_letters,
         problems,
         streams,
     }
@@ -207,6 +210,7 @@ struct Answer {
     transaction: OldestTransaction,
     phantoms: Vec<Phantoms>,
     ahead: Vec<(String, f64)>,
+    dead_letters: u64,
 }
 
 async fn ask(database: &Database) -> Result<Answer> {
@@ -219,6 +223,7 @@ async fn ask(database: &Database) -> Result<Answer> {
         transaction: survey.oldest_transaction().await?,
         phantoms: survey.phantoms().await?,
         ahead: survey.ahead_of_clock().await?,
+        dead_letters: survey.dead_letters().await?,
     })
 }
 
