@@ -29,7 +29,8 @@
 //! | [`relay`] | decides: the order of the stages, and what to do where the two ends differ |
 //! | [`stream`] | the Redis end: conditional appends, positions, reading back |
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
-//! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
+//! | [`review`] | what Redis holds beside the relay's streams, judged by a team's own rules |
+//! | [`cli`], [`config`], [`setting`], [`text`] | commands, settings, one value of them, words for people |
 //! | [`telemetry`] | logs, metrics, health |
 //! | [`secret`], [`tls`] | URLs with passwords, certificates: read from their files at each connection |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
@@ -55,7 +56,7 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor`, `stream::{slot, topology}`
+//! 11. `position`, `entry`, `batch`, `group`, `hash`, `setting`, `text`, `outbox::cursor`, `stream::{slot, topology}`
 //!     and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O, read no clock and
 //!     log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
@@ -73,8 +74,10 @@ pub mod outbox;
 pub mod position;
 pub mod relay;
 pub mod retry;
+pub mod review;
 pub mod sandbox;
 pub mod secret;
+pub mod setting;
 pub mod stream;
 pub mod telemetry;
 pub mod text;

@@ -12,6 +12,7 @@ use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
 use self::replay::ReplayArgs;
+use self::review::ReviewArgs;
 use self::status::StatusArgs;
 use self::trace::TraceArgs;
 use self::verify::VerifyArgs;
@@ -27,6 +28,7 @@ mod migrate;
 mod print;
 mod rebuild;
 mod replay;
+mod review;
 mod run;
 mod status;
 mod trace;
@@ -57,6 +59,9 @@ enum Command {
     /// Find what is wrong with Postgres, Redis and the configuration. Exit 0 nothing, 1 something, 2 could
     /// not check
     Doctor(Box<DoctorArgs>),
+    /// Look at all that Redis holds, against a file of rules. Exit 0 as the rules say, 1 findings, 2 could not
+    /// check
+    Review(Box<ReviewArgs>),
     /// Follow one event: its row, its position, its stream entry, which groups have acknowledged it
     Trace(TraceArgs),
     /// Hold one stream: its rows are sealed and wait in Postgres
@@ -89,7 +94,8 @@ pub fn main() -> ExitCode {
         eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
-    let cannot_check = matches!(cli.command, Command::Verify(_) | Command::Doctor(_));
+    let cannot_check =
+        matches!(cli.command, Command::Verify(_) | Command::Doctor(_) | Command::Review(_));
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -145,6 +151,7 @@ impl Command {
             | Self::Adopt(AdoptArgs { servers, .. }) => servers.servers().map(drop),
             Self::Replay(args) => args.read().map(drop),
             Self::Doctor(args) => args.read().map(drop),
+            Self::Review(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
     }
@@ -168,6 +175,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Doctor(args) => runtime.block_on(doctor::run(*args)),
+        Command::Review(args) => runtime.block_on(review::run(*args)),
         Command::Trace(args) => runtime.block_on(trace::run(args)),
         Command::Pause(args) => runtime.block_on(hold::run_pause(args)),
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),

@@ -61,6 +61,11 @@ impl Redis {
         all.filter(|shard| self.cluster.is_none() || self.nodes[shard.0].tag.is_some()).collect()
     }
 
+    /// All primaries, also those that have no key of ours.
+    pub fn primaries(&self) -> Vec<Shard> {
+        (0..self.nodes.len()).map(Shard).collect()
+    }
+
     /// The primary that has a stream.
     pub fn shard(&self, stream: &str) -> Shard {
         match self.cluster {
@@ -193,7 +198,8 @@ pub(super) fn tagged(key: &str, tag: u32) -> String {
     format!("{key}:{{{tag}}}")
 }
 
-/// The key that a command is about: the first one of a script, and otherwise what follows its name.
+/// The key that a command is about: the first one of a script, and otherwise what follows its name, which may
+/// have two words.
 fn key_of(command: &Cmd) -> String {
     let words = || {
         command.args_iter().map(|word| match word {
@@ -201,8 +207,12 @@ fn key_of(command: &Cmd) -> String {
             _ => &[],
         })
     };
-    let is_script = words().next().is_some_and(|name| name.starts_with(b"EVAL"));
-    let key = words().nth(if is_script { 3 } else { 1 }).unwrap_or_default();
+    let at = match words().next() {
+        Some(name) if name.starts_with(b"EVAL") => 3,
+        Some(b"MEMORY" | b"OBJECT") => 2,
+        _ => 1,
+    };
+    let key = words().nth(at).unwrap_or_default();
     String::from_utf8_lossy(key).into_owned()
 }
 
