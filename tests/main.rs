@@ -38,6 +38,7 @@ mod redis_lives;
 mod redis_loss;
 mod replay;
 mod resources;
+mod review;
 mod sentinel;
 mod support;
 mod swarm;

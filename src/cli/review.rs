@@ -130,8 +130,8 @@ fn finding_told(finding: &Finding) -> String {
         text.push_str(&format!("{}\n", wrapped(&format!("{}: {}", example.key, example.seen), 4)));
     }
     text.push_str(&labelled("    why", &finding.why));
-    text.push_str(&labelled("    fix", &finding.fix));
-    text.push('\n');
+    // On one line, however long: a command that is broken cannot be pasted.
+    text.push_str(&format!("{:<13}{}\n\n", "    fix", finding.fix));
     text
 }
 
@@ -158,4 +158,58 @@ fn removed_told(removed: &Removed) -> String {
 /// A sentence behind a word, its further lines below its first.
 fn labelled(label: &str, sentence: &str) -> String {
     format!("{label:<13}{}\n", wrapped(sentence, 13).trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::review::{Fault, Found, Rules, Tally};
+
+    #[test]
+    fn the_table_is_the_golden_one() {
+        let rules = Rules::read(EXAMPLE).expect("the example is right");
+        let mut tally = Tally::default();
+        let mut add = |key: &str, fault: Fault, count: u64, seen: &str| {
+            let place = rules.of(key.as_bytes()).map(|(place, _)| place);
+            let found = Found { fault, count, seen: seen.to_owned() };
+            tally.add(place, key.as_bytes(), 72, found);
+        };
+        add("lock:order:42:receipt", Fault::StaleLock, 1, "never expires, untouched for 2 h 4 m");
+        add(
+            "lock:order:7:receipt",
+            Fault::StaleLock,
+            1,
+            "expires in 1 d 3 h, untouched for 12.0 s",
+        );
+        add(
+            "jobs:mail",
+            Fault::StaleEntries,
+            3,
+            "group mail: 3 entries pending, the longest for 5 h 0 m",
+        );
+        add("tmp:report", Fault::NoOwner, 1, "a hash, never expires, untouched for 41 d 6 h");
+        let findings = tally.findings(&rules);
+        let shown = Review {
+            redis: "cache-1:6379".to_owned(),
+            keys: 120_034,
+            relay_keys: 12,
+            findings,
+            whole: true,
+            ..Review::default()
+        };
+        let names =
+            vec!["lock:order:9".to_owned(), "jobs:mail consumer w-1 of group mail".to_owned()];
+        let removed = Removed { dry_run: true, keys: 2, consumers: 1, names };
+        let unchecked = vec!["which streams the relay fills: Postgres does not answer".to_owned()];
+        let part =
+            Review { redis: "cache-1:6379".to_owned(), removed, unchecked, ..Review::default() };
+        let clean = Review { redis: "cache-1:6379".to_owned(), whole: true, ..Review::default() };
+        let told = [shown, part, clean].map(|review| told(&review)).join("---\n");
+        assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/review.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some_and(|set| set == "1") {
+            std::fs::write(&file, &told).expect("the golden file can be written");
+        }
+        assert_eq!(told, std::fs::read_to_string(&file).unwrap_or_default(), "{told}");
+    }
 }

@@ -173,19 +173,11 @@ pub(super) fn fix(fault: Fault, rule: Option<&Rule>, key: &str) -> String {
             format!("{review}: it removes those for which nothing is pending")
         }
         Fault::IdleConsumer => format!("stale = \"remove\" in the rule, and {review}"),
-        Fault::BigValue => {
-            "split it over several keys, or keep it elsewhere and its name here; or raise biggest in the rule"
-                .to_owned()
-        }
-        Fault::LongQueue => {
-            "see who reads it; or raise limit in the rule. XTRIM and LTRIM remove what may not have been read"
-                .to_owned()
-        }
-        Fault::UnlimitedStream if rule.is_some() => {
-            "kind = \"queue\" and limit in the rule, and XADD … MAXLEN ~ LIMIT where it is written".to_owned()
-        }
+        Fault::BigValue => "split it over several keys, or raise biggest in the rule".to_owned(),
+        Fault::LongQueue => "see who reads it, or raise limit in the rule".to_owned(),
         Fault::UnlimitedStream => {
-            "a rule with kind = \"queue\" and limit, and XADD … MAXLEN ~ LIMIT where it is written".to_owned()
+            let rule = if rule.is_some() { "in the rule" } else { "in a rule for it" };
+            format!("kind = \"queue\" and limit {rule}, and XADD … MAXLEN ~ LIMIT in its writer")
         }
         Fault::NoOwner => {
             format!("a rule for it, or, where nobody knows it: EXPIRE {key} 604800")

@@ -9,12 +9,12 @@ use crate::text::{age, counted, grouped};
 
 /// A fault of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) fault: Fault,
+pub(crate) struct Found {
+    pub(crate) fault: Fault,
     /// How many of its kind: more than one only of what a stream holds.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// What was seen.
-    pub(super) seen: String,
+    pub(crate) seen: String,
 }
 
 impl Found {
@@ -185,7 +185,7 @@ pub fn bytes(bytes: u64) -> String {
             let tenths = u128::from(bytes) * 10 / (1 << shift);
             format!("{}.{} {unit}", grouped((tenths / 10) as u64), tenths % 10)
         }
-        None => format!("{bytes} B"),
+        None => format!("{} B", grouped(bytes)),
     }
 }
 
@@ -197,4 +197,124 @@ pub(super) fn needs_untouched(rules: &Rules) -> bool {
 /// From when something in a queue counts as idle.
 pub(super) fn idle(rule: Option<&Rule>) -> Option<Duration> {
     rule.and_then(|rule| rule.longest_idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::review::EXAMPLE;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn rules() -> Rules {
+        Rules::read(EXAMPLE).expect("the example is right")
+    }
+
+    fn seen(key: &str, expires: Option<Duration>, untouched: Option<Duration>) -> KeySurvey {
+        let key = key.as_bytes().to_vec();
+        KeySurvey { key, kind: "string".to_owned(), expires, bytes: 100, untouched }
+    }
+
+    fn faults(key: &KeySurvey) -> Vec<Fault> {
+        let rules = rules();
+        let rule = rules.of(&key.key).map(|(_, rule)| rule);
+        super::key(rule, key).into_iter().map(|found| found.fault).collect()
+    }
+
+    #[test]
+    fn keys_that_do_not_go_in_time_have_one_fault_each() {
+        for (key, expires, untouched, fault) in [
+            ("lock:1", Some(HOUR / 6), None, None),
+            ("lock:1", Some(HOUR / 6), Some(9 * HOUR), None),
+            ("lock:1", Some(HOUR), None, Some(Fault::StaleLock)),
+            ("lock:1", None, Some(HOUR), Some(Fault::StaleLock)),
+            ("cache:1", Some(24 * HOUR), Some(999 * HOUR), None),
+            ("cache:1", None, None, Some(Fault::NoExpiry)),
+            ("cache:1", None, Some(HOUR), Some(Fault::NoExpiry)),
+            ("cache:1", None, Some(168 * HOUR), Some(Fault::StaleKey)),
+            ("cache:1", Some(25 * HOUR), Some(HOUR), Some(Fault::LongExpiry)),
+            ("cache:1", Some(25 * HOUR), Some(168 * HOUR), Some(Fault::StaleKey)),
+            ("feature_flags", None, Some(999 * HOUR), None),
+            ("feature_flags", Some(HOUR), None, None),
+            ("jobs:1", None, Some(999 * HOUR), None),
+            ("other", Some(HOUR), None, Some(Fault::NoOwner)),
+        ] {
+            let case = seen(key, expires, untouched);
+            assert_eq!(faults(&case), Vec::from_iter(fault), "{case:?}");
+        }
+        let big = KeySurvey { bytes: 1_025, ..seen("lock:1", Some(HOUR / 6), None) };
+        assert_eq!(faults(&big), [Fault::BigValue]);
+    }
+
+    #[test]
+    fn a_stream_has_a_limit_or_expires_or_is_the_relays() {
+        let rules = rules();
+        let rule = rules.of(b"jobs:1").map(|(_, rule)| rule);
+        let of = |rule, expires, entries, relays| {
+            let survey = StreamSurvey { entries, ..StreamSurvey::default() };
+            let found = stream(rule, &seen("jobs:1", expires, None), &survey, relays);
+            found.into_iter().map(|found| found.fault).collect::<Vec<_>>()
+        };
+        assert_eq!(of(rule, None, 100_000, false), []);
+        assert_eq!(of(rule, None, 100_001, false), [Fault::LongQueue]);
+        assert_eq!(of(rule, None, 100_001, true), []);
+        assert_eq!(of(None, None, 0, false), [Fault::UnlimitedStream]);
+        assert_eq!((of(None, Some(HOUR), 0, false), of(None, None, 0, true)), (vec![], vec![]));
+    }
+
+    fn instance() -> Instance {
+        Instance {
+            name: "r".to_owned(),
+            version: "7.0.15".to_owned(),
+            primary: true,
+            policy: "noeviction".to_owned(),
+            limit: 1 << 30,
+            used: 1 << 20,
+            keys: 1,
+            appends: true,
+            saves: Some(true),
+            appendfsync: Some("everysec".to_owned()),
+            saved: true,
+            appended: true,
+        }
+    }
+
+    #[test]
+    fn only_settings_that_lose_what_a_rule_needs_are_faults() {
+        let faults = |instance: Instance, rules: &Rules, has_relay| {
+            let found = server(rules, has_relay, &instance);
+            found.into_iter().map(|(fault, ..)| fault).collect::<Vec<_>>()
+        };
+        let caches = Rules::new(
+            rules().all().iter().filter(|rule| rule.kind == Kind::Cache).cloned().collect(),
+        );
+        let policy = |policy: &str| Instance { policy: policy.to_owned(), ..instance() };
+        assert_eq!(faults(instance(), &rules(), true), []);
+        assert_eq!(faults(policy("allkeys-lru"), &rules(), false), [Fault::Eviction]);
+        assert_eq!(faults(policy("volatile-ttl"), &rules(), false), [Fault::Eviction]);
+        assert_eq!(faults(policy("allkeys-lru"), &caches, false), []);
+        assert_eq!(faults(policy("allkeys-lru"), &caches, true), [Fault::Eviction]);
+        assert_eq!(faults(policy("volatile-ttl"), &caches, true), [], "streams do not expire");
+        // Nothing is evicted without a limit, which is the fault then.
+        let unlimited = Instance { limit: 0, ..policy("allkeys-lru") };
+        assert_eq!(faults(unlimited, &rules(), true), [Fault::MemoryLimit]);
+        let fsync = |how: &str| Instance { appendfsync: Some(how.to_owned()), ..instance() };
+        for bad in [
+            Instance { appends: false, ..instance() },
+            Instance { appended: false, ..instance() },
+            fsync("no"),
+        ] {
+            assert_eq!(faults(bad.clone(), &rules(), true), [Fault::Persistence], "{bad:?}");
+            assert_eq!(faults(bad, &caches, true), [], "no rule says durable");
+        }
+        // Who may not ask for a setting does not guess.
+        let unknown = Instance { appendfsync: None, saves: None, ..instance() };
+        assert_eq!(faults(unknown, &rules(), true), []);
+    }
+
+    #[test]
+    fn bytes_have_the_unit_that_matters() {
+        let shown = [0, 1_023, 1_024, 1_600, 5 << 20, 3 << 30].map(bytes);
+        assert_eq!(shown, ["0 B", "1,023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB"]);
+    }
 }

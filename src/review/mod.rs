@@ -16,7 +16,6 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use self::search::Search;
-use self::tally::Tally;
 use crate::error::Error;
 use crate::stream::{Redis, Server};
 
@@ -29,8 +28,11 @@ mod tally;
 
 pub use file::{EXAMPLE, LARGEST};
 pub use finding::{Example, Fault, Finding};
+#[cfg(test)]
+pub(crate) use judge::Found;
 pub use judge::bytes;
 pub use rules::{Kind, Rule, Rules};
+pub(crate) use tally::Tally;
 
 /// Names of what was removed that a review keeps; more are only counted.
 const NAMES: usize = 10_000;

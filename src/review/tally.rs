@@ -9,7 +9,7 @@ use crate::stream::quoted;
 
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// By fault, and by the place of the rule; keys without a rule come last.
     found: BTreeMap<(Fault, usize), Group>,
     servers: Vec<Finding>,
@@ -28,7 +28,7 @@ const NO_RULE: usize = usize::MAX;
 
 impl Tally {
     /// A fault of a key, which takes so much memory.
-    pub(super) fn add(&mut self, rule: Option<usize>, key: &[u8], bytes: u64, found: Found) {
+    pub(crate) fn add(&mut self, rule: Option<usize>, key: &[u8], bytes: u64, found: Found) {
         let group = self.found.entry((found.fault, rule.unwrap_or(NO_RULE))).or_default();
         group.count += found.count;
         group.bytes += bytes;
@@ -64,7 +64,7 @@ impl Tally {
     }
 
     /// All of it, the worst first.
-    pub(super) fn findings(self, rules: &Rules) -> Vec<Finding> {
+    pub(crate) fn findings(self, rules: &Rules) -> Vec<Finding> {
         let mut findings = self.servers;
         findings.extend(self.found.into_iter().map(|((fault, place), group)| {
             let rule: Option<&Rule> = rules.all().get(place);
