@@ -146,7 +146,7 @@ pub async fn run(settings: Settings, health: &Health, stop: Stop) -> Result<()> 
     tokio::select! {
         ran = health.beating(Box::pin(sessions(&servers, &settings, health, stop))) => ran,
         () = watch::watch(&settings, health) => Ok(()),
-        () = reviewer::review(&settings, health) => Ok(()),
+        () = Box::pin(reviewer::review(&settings, health)) => Ok(()),
     }
 }
 

@@ -51,8 +51,9 @@ async fn rounds(
         let mut silent = |_, _| {};
         let looked = operate::review(database, &settings.server, &wish, &mut silent);
         let review = Box::pin(looked).await;
-        if review.unchecked.is_empty() {
-            health.metrics().reviewed(review.keys, &review.counts(), true);
+        // What is known from before is better than a part.
+        if !review.failed {
+            health.metrics().reviewed(review.keys, &review.counts());
         }
         tell(&review, told);
         tokio::time::sleep(reviews.every).await;
@@ -73,6 +74,9 @@ fn tell(review: &Review, told: &mut Option<Vec<String>>) {
         );
     }
     let mut lines: Vec<String> = review.unchecked.clone();
+    if !review.whole && !review.failed {
+        lines.push("there are more keys, which were not looked at".to_owned());
+    }
     lines.extend(review.findings.iter().map(finding));
     if told.as_ref() == Some(&lines) {
         return;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::finding::Fault;
 use super::rules::{Kind, Rule, Rules};
 use crate::stream::{GroupSurvey, Instance, KeySurvey, StreamSurvey};
-use crate::text::{age, counted, grouped};
+use crate::text::{age, counted, grouped, line};
+
+/// Characters of a name that somebody gave to a group or a consumer.
+const NAME: usize = 100;
 
 /// A fault of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +105,14 @@ pub(super) fn stream(
 fn stale_entries(group: &GroupSurvey) -> Option<Found> {
     let entries = counted(group.stale, "entry", "entries");
     let longest = age(group.longest);
-    let seen = format!("group {}: {entries} pending, the longest for {longest}", group.name);
+    let name = line(&group.name, NAME);
+    let seen = format!("group {name}: {entries} pending, the longest for {longest}");
     (group.stale > 0).then_some(Found { fault: Fault::StaleEntries, count: group.stale, seen })
 }
 
 /// A consumer as people find it.
 pub(super) fn idle_consumer(group: &GroupSurvey, consumer: &str) -> String {
-    format!("consumer {consumer} of group {}", group.name)
+    format!("consumer {} of group {}", line(consumer, NAME), line(&group.name, NAME))
 }
 
 /// Whether a queue is longer than it may be.

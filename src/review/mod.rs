@@ -124,7 +124,7 @@ pub async fn review(
     let mut tally = Tally::default();
     let looked = look(server, wish, relays, &mut review, &mut tally, progress).await;
     if let Err(error) = looked {
-        review.whole = false;
+        (review.whole, review.failed) = (false, true);
         review.unchecked.push(error.to_string());
     }
     review.findings = tally.findings(&wish.rules);

@@ -6,6 +6,7 @@ use super::finding::{Example, Fault, Finding, NAMED, fix, why};
 use super::judge::Found;
 use super::rules::{Rule, Rules};
 use crate::stream::quoted;
+use crate::text::shortened;
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -22,6 +23,9 @@ struct Group {
     examples: Vec<Example>,
     first: String,
 }
+
+/// Characters of a key that are shown.
+const NAME: usize = 300;
 
 /// The place of keys that no rule is about.
 const NO_RULE: usize = usize::MAX;
@@ -84,7 +88,41 @@ impl Tally {
     }
 }
 
-/// A key as people see it.
+/// A key as people see it, and as redis-cli reads it back unless it is very long.
 pub(super) fn shown(key: &[u8]) -> String {
-    quoted(&String::from_utf8_lossy(key))
+    let name = match std::str::from_utf8(key) {
+        Ok(text) => quoted(text),
+        Err(_) => format!("\"{}\"", key.escape_ascii()),
+    };
+    shortened(&name, NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_key_can_be_shown() {
+        let shown = [&b"lock:1"[..], b"a b", b"\xff\x00\"", "größe".as_bytes()].map(shown);
+        assert_eq!(shown, ["lock:1", "\"a b\"", "\"\\xff\\x00\\\"\"", "\"größe\""]);
+        assert_eq!(super::shown(&[b'x'; 10_000]).chars().count(), NAME);
+    }
+
+    #[test]
+    fn many_keys_with_one_fault_are_one_finding() {
+        let rules = Rules::read(crate::review::EXAMPLE).expect("the example is right");
+        let mut tally = Tally::default();
+        for n in 0..100 {
+            let found = Found { fault: Fault::NoExpiry, count: 1, seen: n.to_string() };
+            tally.add(None, format!("key:{n}").as_bytes(), 10, found);
+        }
+        let found = Found { fault: Fault::StaleEntries, count: 7, seen: String::new() };
+        tally.add(Some(0), b"jobs:1", 5, found);
+        let findings = tally.findings(&rules);
+        let told: Vec<_> =
+            findings.iter().map(|f| (f.finding, f.count, f.bytes, f.examples.len())).collect();
+        assert_eq!(told, [(Fault::StaleEntries, 7, 5, 1), (Fault::NoExpiry, 100, 1_000, NAMED)]);
+        assert_eq!(findings[0].rule.as_ref(), Some(&rules.all()[0].keys));
+        assert_eq!(findings[1].rule, None);
+    }
 }

@@ -40,7 +40,8 @@ pub struct KeySurvey {
     pub expires: Option<Duration>,
     /// Memory that it takes, about.
     pub bytes: u64,
-    /// Nobody has touched it for this long; None where Redis counts uses instead (`…-lfu`).
+    /// Nobody has touched it for this long; None where Redis counts uses instead (`…-lfu`), and of streams,
+    /// which a review itself touches.
     pub untouched: Option<Duration>,
 }
 
@@ -182,6 +183,7 @@ fn key_survey(
         Err(error) if code(&error) != "NOPERM" && !code(&error).is_empty() => None,
         idle => read::<Option<u64>>(idle)?.map(Duration::from_secs),
     };
+    let untouched = untouched.filter(|_| kind != "stream");
     // What has gone meanwhile is no finding.
     let (false, true, Some(bytes)) = (kind == "none", seconds >= -1, bytes) else {
         return Ok(None);

@@ -305,20 +305,21 @@ impl Metrics {
         self.gauge(LAST_PURGE, &[]).set(now());
     }
 
-    /// A review has looked at so many keys, and found so much wrong; `whole` if it came to its end.
-    pub fn reviewed(&self, keys: u64, found: &[(Fault, u64)], whole: bool) {
+    /// A review that came to its end has looked at so many keys, and found so much wrong.
+    pub fn reviewed(&self, keys: u64, found: &[(Fault, u64)]) {
+        self.set_review(keys, found, now());
+    }
+
+    fn forget_review(&self) {
+        self.set_review(0, &Fault::ALL.map(|fault| (fault, 0)), 0.0);
+    }
+
+    fn set_review(&self, keys: u64, found: &[(Fault, u64)], at: f64) {
         for (fault, count) in found {
             self.gauge(REVIEW_FINDINGS, &[("finding", fault.as_str())]).set(*count as f64);
         }
         self.gauge(REVIEW_KEYS, &[]).set(keys as f64);
-        if whole {
-            self.gauge(LAST_REVIEW, &[]).set(now());
-        }
-    }
-
-    fn forget_review(&self) {
-        self.reviewed(0, &Fault::ALL.map(|fault| (fault, 0)), false);
-        self.gauge(LAST_REVIEW, &[]).set(0.0);
+        self.gauge(LAST_REVIEW, &[]).set(at);
     }
 
     fn labels(&self) -> Vec<String> {
