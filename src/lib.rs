@@ -56,9 +56,9 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` sees both. Only `outbox` names
 //!     tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `group`, `hash`, `setting`, `text`, `outbox::cursor`, `stream::{slot, topology}`
-//!     and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O, read no clock and
-//!     log nothing.
+//! 11. `position`, `entry`, `batch`, `group`, `hash`, `setting`, `text`, `outbox::cursor`,
+//!     `stream::{slot, topology}`, `relay::{decide, plan, pace, partition, primary, progress, rota}` and
+//!     `review::{rules, file, judge, finding, tally}` do no I/O, read no clock and log nothing.
 //! 12. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
 pub mod batch;

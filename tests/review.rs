@@ -211,7 +211,11 @@ async fn run(redis: &Redis, commands: &[&str]) {
 
 /// Makes a string that nobody has touched for two hours.
 async fn untouched(redis: &Redis, key: &str, expires_ms: &str) {
-    run(redis, &["SET dumped 1"]).await;
+    untouched_with(redis, key, expires_ms, "token").await;
+}
+
+async fn untouched_with(redis: &Redis, key: &str, expires_ms: &str, value: &str) {
+    run(redis, &[&format!("SET dumped {value}")]).await;
     let dump: Vec<u8> = ask(redis, &["DUMP", "dumped"]).await;
     let mut connection = crate::support::nodes::connect(redis).await;
     let mut restore = redis::cmd("RESTORE");
@@ -383,6 +387,29 @@ async fn only_what_is_stale_and_may_go_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_small_number_that_redis_keeps_once_for_all_keys_is_never_stale() {
+    // A limit with a policy that looks at times would give each key its own; noeviction does not.
+    let (redis, file) = (healthy(), File::new(RULES));
+    untouched_with(&redis, "lock:old", "0", "1").await;
+    run(&redis, &["SET lock:new 1", "SET cache:new 1"]).await;
+    let idle: u64 = ask(&redis, &["OBJECT", "IDLETIME", "lock:new"]).await;
+    let owners: i64 = ask(&redis, &["OBJECT", "REFCOUNT", "lock:new"]).await;
+    assert!(owners == 1 || idle >= 7_200, "the trap that this is about: {idle} s, {owners} owners");
+    let said = file.review_at(&redis, &["--remove"]);
+    for key in ["lock:new", "cache:new"] {
+        assert!(exists(&redis, key).await, "{key} was made a moment ago: {said:#?}");
+    }
+    assert!(said.has("stale_lock", "lock:new") && said.has("no_expiry", "cache:new"), "{said:#?}");
+    // Nor is it by somebody who believes it to be.
+    let server = Server::from_url(&redis.url(), "").unwrap().connect().await.unwrap();
+    let mut seen = server.survey(&[b"lock:new".to_vec()]).await.unwrap();
+    let seen = seen.pop().unwrap();
+    assert!(seen.untouched.is_none_or(|time| time < Duration::from_secs(3_600)), "{seen:?}");
+    let hour = Duration::from_secs(3_600);
+    assert!(!server.remove_stale(&seen, hour, Some(hour)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_renewed_after_the_look_is_not_removed() {
     let redis = healthy();
     let server = Server::from_url(&redis.url(), "").unwrap().connect().await.unwrap();
@@ -494,7 +521,7 @@ async fn keys_on_all_primaries_of_a_cluster_are_found_and_removed() {
     }
     let mut homes = BTreeSet::new();
     for key in ["stray:1", "stray:2", "stray:3", "lock:1", "lock:2", "lock:3", "lock:4"] {
-        world.redis::<()>(&["SET", key, "1"]).await;
+        world.redis::<()>(&["SET", key, "token"]).await;
         homes.insert(world.cluster.as_ref().unwrap().owner(key).await);
     }
     assert_eq!(homes.len(), 3, "keys on each primary");
@@ -511,12 +538,12 @@ async fn keys_on_all_primaries_of_a_cluster_are_found_and_removed() {
         let counts = [said.of("no_owner").count, said.of("stale_lock").count];
         assert_eq!(counts, [3, 4], "{said:#?}");
     }
-    let mut removed = 0;
-    let all = || async { file.review(&["--remove"], &variables) };
-    while removed < 4 {
-        removed += all().await.removed.keys;
-    }
-    assert_eq!((removed, all().await.faults().len()), (4, 3));
+    eventually("nobody has touched the locks for a second, so they are removed", BOUND, || async {
+        let said = file.review(&["--remove"], &variables);
+        said.faults().iter().all(|(fault, _)| fault == "no_owner")
+    })
+    .await;
+    assert_eq!(file.review(&[], &variables).keys, 3, "the others stay");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -524,16 +551,27 @@ async fn a_hundred_thousand_keys_are_looked_at_without_holding_redis_up() {
     let (redis, file) = (healthy(), File::new(RULES));
     let fill = "for i = 1, 100000 do redis.call('SET', 'cache:' .. i, i, 'EX', 3600) end";
     ask::<redis::Value>(&redis, &["EVAL", fill, "0"]).await;
-    run(&redis, &["SET stray 1", "CONFIG SET slowlog-log-slower-than 10000"]).await;
+    // A process may have to wait for its turn on a busy machine; what takes long by itself does each time.
+    run(&redis, &["SET stray 1", "CONFIG SET slowlog-log-slower-than 100000"]).await;
     run(&redis, &["SLOWLOG RESET", "CONFIG RESETSTAT"]).await;
     let said = file.review_at(&redis, &[]);
     assert_eq!(said.faults(), set(&[("no_owner", "stray")]), "{said:#?}");
     assert_eq!((said.keys, said.whole), (100_001, true), "{said:#?}");
     let slow: Vec<redis::Value> = ask(&redis, &["SLOWLOG", "GET"]).await;
-    assert!(slow.is_empty(), "a command took longer than 10 ms: {slow:#?}");
+    assert!(slow.is_empty(), "a command took longer than 100 ms: {slow:#?}");
     let stats: String = ask(&redis, &["INFO", "commandstats"]).await;
-    let named = |name: &str| stats.contains(&format!("cmdstat_{name}:"));
-    assert!(named("scan") && !named("keys") && !named("get") && !named("dump"), "{stats}");
+    let mut seen = BTreeSet::new();
+    for line in stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
+        let (name, rest) = line.split_once(':').unwrap();
+        let each = rest.split(',').find_map(|part| part.strip_prefix("usec_per_call=")).unwrap();
+        assert!(each.parse::<f64>().unwrap() < 2_000.0, "on average: {line}");
+        seen.insert(name.split('|').next().unwrap());
+    }
+    for values in ["keys", "get", "dump", "lrange", "xrange"] {
+        assert!(seen.contains("scan") && !seen.contains(values), "{stats}");
+    }
+    let memory = said.findings[0].bytes;
+    assert!((1..1_000).contains(&memory), "{said:#?}");
     let part = file.review_at(&redis, &["--keys", "2000"]);
     assert!(!part.whole && (2_000..3_000).contains(&part.keys), "{part:#?}");
     let told = file.run(&["--keys", "2000"], &[("REDIS_URL", &redis.url())]);

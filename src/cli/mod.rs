@@ -59,8 +59,7 @@ enum Command {
     /// Find what is wrong with Postgres, Redis and the configuration. Exit 0 nothing, 1 something, 2 could
     /// not check
     Doctor(Box<DoctorArgs>),
-    /// Look at all that Redis holds, against a file of rules. Exit 0 as the rules say, 1 findings, 2 could not
-    /// check
+    /// Compare all that Redis holds with a file of rules. Exit 0 nothing, 1 something, 2 could not check
     Review(Box<ReviewArgs>),
     /// Follow one event: its row, its position, its stream entry, which groups have acknowledged it
     Trace(TraceArgs),

@@ -235,7 +235,7 @@ impl<'a> Fields<'a> {
         }
         match reason {
             _ if kind == Kind::Lock => {
-                let what = "a lock must expire, for the worker that holds it may die; write a time like \"10m\"";
+                let what = "a lock must expire, for its worker may die; write a time like \"10m\"";
                 self.problem("longest_expiry", what);
             }
             Some(reason) => {

@@ -112,8 +112,8 @@ pub struct Finding {
 pub(super) fn why(fault: Fault) -> &'static str {
     match fault {
         Fault::StaleLock => {
-            "whoever holds it may be dead, and who waits for it then waits for ever, or longer than the rule says; \
-             whoever takes it must set an expiry"
+            "whoever holds it may be dead, and who waits for it then waits for ever, or longer than the rule \
+             says; whoever takes it must set an expiry"
         }
         Fault::StaleEntries => {
             "they were given to a worker that has not acknowledged them, and nobody else gets them by itself"
@@ -136,7 +136,8 @@ pub(super) fn why(fault: Fault) -> &'static str {
             "nothing says when it is too long, and entries stay until they are removed"
         }
         Fault::NoOwner => {
-            "nobody can say whether it is needed, nor for how long; once it expires, whoever misses it is known"
+            "nobody can say whether it is needed, nor for how long; once it expires, whoever misses it is \
+             known"
         }
         Fault::Eviction => "Redis drops keys when memory is short, whether they are needed or not",
         Fault::Persistence => {

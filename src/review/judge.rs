@@ -26,8 +26,8 @@ impl Found {
     }
 }
 
-/// Whether nobody needs a key any more, as far as its rule can say: it does not expire in time, and nobody has
-/// touched it for long.
+/// Whether nobody needs a key any more, as far as its rule can say: it does not expire in time, and nobody
+/// has touched it for long.
 pub(super) fn is_stale(rule: &Rule, key: &KeySurvey) -> bool {
     let untouched = key.untouched.zip(rule.stale_after);
     overdue(rule, key) && untouched.is_some_and(|(untouched, after)| untouched >= after)

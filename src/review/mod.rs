@@ -1,5 +1,5 @@
-//! What Redis holds, looked at key by key and judged by a team's own rules: whose each key is, whether it has a
-//! time to go, whether it is too big, and whether Redis is set to keep what must not be lost.
+//! What Redis holds, looked at key by key and judged by a team's own rules: whose each key is, whether it has
+//! a time to go, whether it is too big, and whether Redis is set to keep what must not be lost.
 //!
 //! It goes through all keys in small steps and rests between them; no value is read.
 //!
@@ -78,6 +78,9 @@ pub struct Review {
     pub removed: Removed,
     /// What could not be checked, and why.
     pub unchecked: Vec<String>,
+    /// It came to no end: what it says is of the keys that it had looked at.
+    #[serde(skip)]
+    pub failed: bool,
 }
 
 /// What was removed.
@@ -111,8 +114,8 @@ impl Removed {
     }
 }
 
-/// Looks at all of Redis. `relays` are names of streams that the relay fills, None if nobody knows: then those
-/// that look like it are taken for the relay's. `progress` is told how many keys of how many are done.
+/// Looks at all of Redis. `relays` are names of streams that the relay fills, None if nobody knows: then
+/// those that look like it are taken for the relay's. `progress` is told how many keys of how many are done.
 pub async fn review(
     server: &Server,
     wish: &Wish,

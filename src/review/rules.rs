@@ -89,8 +89,8 @@ impl Rules {
         Self(rules)
     }
 
-    /// The rule of a key: the one that names it whole, or else that with the longest beginning. Returned with its
-    /// place among all.
+    /// The rule of a key: the one that names it whole, or else that with the longest beginning. Returned with
+    /// its place among all.
     pub fn of(&self, key: &[u8]) -> Option<(usize, &Rule)> {
         self.0.iter().enumerate().find(|(_, rule)| rule.covers(key))
     }

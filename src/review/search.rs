@@ -134,7 +134,8 @@ impl Search<'_> {
         Ok(!dry)
     }
 
-    /// Removes consumers that are away from a group, if the rule says so, and takes them out of what was found.
+    /// Removes consumers that are away from a group, if the rule says so, and takes them out of what was
+    /// found.
     async fn remove_consumers(
         &mut self,
         key: &KeySurvey,

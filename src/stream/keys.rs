@@ -163,8 +163,8 @@ impl Redis {
         Ok(found)
     }
 
-    /// One step of a search through one primary, from `cursor`, which is `0` at first, past about `count` keys:
-    /// where the next step begins, `0` if there is none, and the keys that match.
+    /// One step of a search through one primary, from `cursor`, which is `0` at first, past about `count`
+    /// keys: where the next step begins, `0` if there is none, and the keys that match.
     pub(super) async fn page(
         &self,
         shard: Shard,

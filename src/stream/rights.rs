@@ -58,8 +58,11 @@ const MAKING: &[(&str, &str)] = &[
 ];
 
 /// What a review asks besides.
-const OF_REVIEW: &[(&str, &str)] =
-    &[("object|idletime", "OBJECT IDLETIME KEY"), ("llen", "LLEN KEY")];
+const OF_REVIEW: &[(&str, &str)] = &[
+    ("object|idletime", "OBJECT IDLETIME KEY"),
+    ("object|refcount", "OBJECT REFCOUNT KEY"),
+    ("llen", "LLEN KEY"),
+];
 
 /// What a node of a cluster is asked besides.
 const IN_CLUSTER: &[(&str, &str)] = &[("cluster|slots", "CLUSTER SLOTS"), ("asking", "ASKING")];

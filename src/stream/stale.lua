@@ -11,6 +11,8 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= ARGV[1] or kind == 'stream' then return 0 end
 local left, longest = redis.call('TTL', KEYS[1]), tonumber(ARGV[3])
 if left >= 0 and (longest < 0 or left <= longest) then return 0 end
+-- A small number is kept once for all keys that hold it, with one time for all.
+if redis.call('OBJECT', 'REFCOUNT', KEYS[1]) ~= 1 then return 0 end
 -- Redis keeps no such time while it counts how often keys are used (maxmemory-policy ...-lfu).
 local untouched = redis.pcall('OBJECT', 'IDLETIME', KEYS[1])
 if type(untouched) ~= 'number' or untouched < tonumber(ARGV[2]) then return 0 end

@@ -40,8 +40,8 @@ pub struct KeySurvey {
     pub expires: Option<Duration>,
     /// Memory that it takes, about.
     pub bytes: u64,
-    /// Nobody has touched it for this long; None where Redis counts uses instead (`…-lfu`), and of streams,
-    /// which a review itself touches.
+    /// Nobody has touched it for this long; None where Redis counts uses instead (`…-lfu`), of streams, which
+    /// a review itself touches, and of a small number, which Redis keeps once for all keys that hold it.
     pub untouched: Option<Duration>,
 }
 
@@ -122,8 +122,8 @@ impl Redis {
         }
     }
 
-    /// Removes a key, if it still is what it was, nobody has touched it for `untouched`, and it does not expire
-    /// within `longest` (None: not at all) by itself. Says whether it did. Streams are never removed.
+    /// Removes a key, if it still is what it was, nobody has touched it for `untouched`, and it does not
+    /// expire within `longest` (None: not at all) by itself. Says whether it did. Streams are never removed.
     ///
     /// # Errors
     /// Any error of the connection or of a command.
@@ -161,12 +161,12 @@ impl Redis {
 }
 
 /// What is asked of a key, in the order in which [`key_survey`] reads the answers.
-fn questions(key: &[u8]) -> [Cmd; 4] {
+fn questions(key: &[u8]) -> [Cmd; 5] {
     let mut usage = cmd("MEMORY");
     usage.arg("USAGE").arg(key).arg("SAMPLES").arg(WEIGHED);
-    let mut idle = cmd("OBJECT");
-    idle.arg("IDLETIME").arg(key);
-    [cmd("TYPE").arg(key).to_owned(), cmd("TTL").arg(key).to_owned(), usage, idle]
+    let object = |what| cmd("OBJECT").arg(what).arg(key).to_owned();
+    let (kind, left) = (cmd("TYPE").arg(key).to_owned(), cmd("TTL").arg(key).to_owned());
+    [kind, left, usage, object("IDLETIME"), object("REFCOUNT")]
 }
 
 fn key_survey(
@@ -174,7 +174,7 @@ fn key_survey(
     replies: &mut impl Iterator<Item = RedisResult<Value>>,
 ) -> Result<Option<KeySurvey>> {
     let mut next = || replies.next().ok_or_else(odd);
-    let (kind, seconds, bytes, idle) = (next()?, next()?, next()?, next()?);
+    let (kind, seconds, bytes, idle, owners) = (next()?, next()?, next()?, next()?, next()?);
     let kind: String = read(kind)?;
     let seconds: i64 = read(seconds)?;
     let bytes: Option<u64> = read(bytes)?;
@@ -183,7 +183,12 @@ fn key_survey(
         Err(error) if code(&error) != "NOPERM" && !code(&error).is_empty() => None,
         idle => read::<Option<u64>>(idle)?.map(Duration::from_secs),
     };
-    let untouched = untouched.filter(|_| kind != "stream");
+    // Gone meanwhile is an error in some versions, and nothing in others.
+    let owners = match owners {
+        Err(error) if code(&error) == "ERR" => None,
+        owners => read::<Option<i64>>(owners)?,
+    };
+    let untouched = untouched.filter(|_| kind != "stream" && owners == Some(1));
     // What has gone meanwhile is no finding.
     let (false, true, Some(bytes)) = (kind == "none", seconds >= -1, bytes) else {
         return Ok(None);

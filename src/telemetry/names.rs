@@ -58,7 +58,7 @@ pub(super) const GAUGES: [(&str, &str); 14] = [
     (LAST_LOOP, "When the main loop last moved, whatever the servers do. What /livez looks at."),
     (
         REVIEW_FINDINGS,
-        "What the last review found wrong in Redis, by kind: keys, entries, consumers or servers; 0 on a standby.",
+        "What the last review found wrong in Redis, by kind: keys, entries, consumers or servers.",
     ),
     (REVIEW_KEYS, "Keys of Redis that the last review looked at; 0 on a standby."),
     (
