@@ -11,10 +11,10 @@ use outbox_relay::stream::{Server, rights, rights_of_review};
 use serde::Deserialize;
 
 use crate::metrics::{address, becomes, value};
-use crate::support::command::{Ended, command, fails};
+use crate::support::command::{Ended, command, fails, to_the_end};
 use crate::support::eventually;
 use crate::support::nodes::ask;
-use crate::support::relay::Relay;
+use crate::support::relay::{Relay, program};
 use crate::support::world::World;
 use crate::support::writers::write_rows;
 
@@ -167,7 +167,9 @@ impl File {
     fn run(&self, words: &[&str], variables: &[(&str, &str)]) -> Ended {
         let path = self.path();
         let rules = [("OUTBOX_REVIEW_RULES", path.to_str().unwrap())];
-        command(&[&["review"], words].concat(), &[&rules, variables].concat())
+        let mut command = std::process::Command::new(program());
+        command.arg("review").args(words).envs(rules).envs(variables.iter().copied());
+        to_the_end(command, 5 * BOUND)
     }
 
     #[track_caller]
@@ -177,6 +179,7 @@ impl File {
         let mut said: Said = said.unwrap_or_else(|error| panic!("{error}: {ended:#?}"));
         said.code = ended.code.unwrap();
         assert_eq!(said.ok, said.code == 0, "{said:#?}");
+        assert!(said.redis.contains(':'), "host and port: {said:#?}");
         let known = Fault::ALL.map(Fault::as_str);
         for finding in &said.findings {
             assert!(known.contains(&finding.finding.as_str()), "{finding:#?}");

@@ -11,9 +11,9 @@ use super::{Removal, Review, Wish};
 use crate::error::Result;
 use crate::stream::{GroupSurvey, KeySurvey, Redis, Shard};
 
-/// After each step it rests for so many times as long as the step took: it takes a fifth of the time of Redis
-/// at most.
-const REST: u32 = 4;
+/// After each step it rests for so many times as long as the step took, our own part included: it takes a
+/// third of the time of Redis at most. A step of 500 keys was seen to take Redis 3 ms.
+const REST: u32 = 2;
 
 /// A review at work.
 pub(super) struct Search<'a> {
