@@ -432,6 +432,9 @@ async fn what_was_renewed_after_the_look_is_not_removed() {
     }
     assert_eq!(removed, [false, false, false, false, true]);
     assert!(exists(&redis, "other").await && !exists(&redis, "stale").await);
+    untouched(&redis, "goes", "60000").await;
+    let goes = server.survey(&[b"goes".to_vec()]).await.unwrap();
+    assert!(!server.remove_stale(&goes[0], hour, day).await.unwrap(), "it goes by itself in time");
     // Nor a stream, whoever asks for it; nor a consumer that was given something meanwhile.
     run(&redis, &["XADD jobs 1-0 a b", "XGROUP CREATE jobs mail 0"]).await;
     run(&redis, &["XGROUP CREATECONSUMER jobs mail one", "XGROUP CREATECONSUMER jobs mail two"])
