@@ -673,6 +673,7 @@ async fn a_leader_reviews_counts_and_removes_and_a_standby_does_not() {
     // Who takes over reviews at once.
     assert!(leader.stop().success());
     becomes(&other, &found("stale_lock"), 2.0).await;
+    standby.logged("leading with token").await;
     standby.logged(" keys of Redis: ").await;
     let log = standby.log();
     let (led, reviewed) = (log.find("leading with token"), log.find(" keys of Redis: "));
