@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::review::ReviewArgs;
 use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::{Bounds, Settings};
 use crate::secret::Secret;
+use crate::setting::{count, duration, shown, size, switch};
 use crate::stream::{Durability, Limits, Server};
-use crate::text::shortened;
 use crate::tls::Tls;
+
+mod review;
 
 /// Where Postgres is.
 #[derive(Args, Clone, Debug, Default)]
@@ -134,6 +137,9 @@ pub struct RunArgs {
     /// Streams with a label of their own in metrics; the rest are counted as "other" [0 to 10000]
     #[arg(long, env = "OUTBOX_METRIC_STREAMS", value_name = "COUNT", default_value = "100")]
     pub metric_streams: String,
+    /// How Redis is reviewed.
+    #[command(flatten)]
+    pub review: ReviewArgs,
 }
 
 /// Collects what is wrong, so that all of it is told at once.
@@ -185,6 +191,14 @@ impl DatabaseArgs {
         problems.keep("DATABASE_URL", Database::new(url?, tls).map_err(|e| e.to_string()))
     }
 
+    /// The database, or the inner None if nothing names one.
+    pub(crate) fn read_if_given(&self, problems: &mut Problems) -> Option<Option<Database>> {
+        match (&self.database_url, &self.database_url_file) {
+            (None, None) => Some(None),
+            _ => self.read(problems).map(Some),
+        }
+    }
+
     /// The database alone.
     ///
     /// # Errors
@@ -197,7 +211,7 @@ impl DatabaseArgs {
 }
 
 impl RedisArgs {
-    fn read(&self, problems: &mut Problems) -> Option<Server> {
+    pub(crate) fn read(&self, problems: &mut Problems) -> Option<Server> {
         let server = self.server(problems);
         let prefix = match self.prefix.chars().all(|c| c.is_ascii_graphic())
             && self.prefix.len() <= 128
@@ -275,6 +289,7 @@ impl RunArgs {
         let http = problems.keep("OUTBOX_HTTP", address(&self.http));
         let metric_streams = count(&self.metric_streams, 0, 10_000);
         let metric_streams = problems.keep("OUTBOX_METRIC_STREAMS", metric_streams);
+        let reviews = self.review.read(problems);
         Some(Settings {
             database: database?,
             server: server?.durable(durability?),
@@ -294,6 +309,7 @@ impl RunArgs {
             bounds: Bounds { rows: rows?, bytes: bytes? },
             http: http?,
             metric_streams: metric_streams?,
+            reviews: reviews?,
         })
     }
 }
@@ -321,49 +337,6 @@ fn both(
         (Some(certificate), Some(key)) => Ok(Some((certificate.clone(), key.clone()))),
         (None, None) => Ok(None),
         _ => Err(format!("goes with {key}; set both or neither")),
-    }
-}
-
-/// A value that is wrong, as people are shown it.
-fn shown(value: &str) -> String {
-    format!("{:?}", shortened(value, 60))
-}
-
-/// A time like `250ms`, `5s`, `10m`, `2h`, `7d`.
-pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    let found = units.iter().find_map(|(unit, factor)| {
-        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-        number.checked_mul(*factor).map(Duration::from_millis)
-    });
-    match found {
-        Some(time) if time >= least && time <= most => Ok(time),
-        Some(_) => Err(format!("{} is not between {least:?} and {most:?}", shown(text))),
-        None => Err(format!("{} is not a time like 250ms, 5s, 10m, 2h or 7d", shown(text))),
-    }
-}
-
-/// A size like `64KiB` or `4MiB`.
-fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let found = units.iter().find_map(|(unit, shift)| {
-        let number: usize = text.strip_suffix(unit)?.trim().parse().ok()?;
-        number.checked_mul(1 << shift)
-    });
-    match found {
-        Some(size) if size >= least && size <= most => Ok(size),
-        Some(_) => {
-            let (least, most) = (least >> 10, most >> 20);
-            Err(format!("{} is not between {least} KiB and {most} MiB", shown(text)))
-        }
-        None => Err(format!("{} is not a size like 64KiB or 4MiB", shown(text))),
-    }
-}
-
-fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if count >= least && count <= most => Ok(count),
-        _ => Err(format!("{} is not a number from {least} to {most}", shown(text))),
     }
 }
 
@@ -397,36 +370,9 @@ fn durability(text: &str) -> Result<Durability, String> {
     }
 }
 
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("{} is neither on nor off", shown(text))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_times_with_units() {
-        let read = |text| duration(text, Duration::ZERO, Duration::MAX);
-        assert_eq!(read("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(read("7d"), Ok(Duration::from_secs(7 * 86_400)));
-        for bad in ["", "5", "s", "-5s", "5 weeks", "1.5s", "99999999999999999999d"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-        assert!(duration("5s", Duration::ZERO, Duration::from_secs(1)).is_err());
-    }
-
-    #[test]
-    fn reads_sizes_with_units() {
-        assert_eq!(size("64KiB", 0, usize::MAX), Ok(65_536));
-        for bad in ["", "64", "64kb", "MiB"] {
-            assert!(size(bad, 0, usize::MAX).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn tells_everything_that_is_wrong_at_once_and_no_secret() {
@@ -458,6 +404,11 @@ mod tests {
             batch_bytes: "1TiB".into(),
             http: "9464".into(),
             metric_streams: "many".into(),
+            review: ReviewArgs {
+                review_rules: Some("/no/such/file".into()),
+                review_every: "1s".into(),
+                review_remove: "yes".into(),
+            },
         };
         let error = args.settings().expect_err("all of it is wrong");
         let text = error.to_string();
@@ -480,6 +431,9 @@ mod tests {
             "OUTBOX_BATCH_BYTES",
             "OUTBOX_HTTP",
             "OUTBOX_METRIC_STREAMS",
+            "OUTBOX_REVIEW_RULES: cannot read /no/such/file",
+            "OUTBOX_REVIEW_EVERY",
+            "OUTBOX_REVIEW_REMOVE",
         ] {
             assert!(text.contains(setting), "{setting} in {text}");
         }

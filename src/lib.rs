@@ -31,7 +31,8 @@
 //! | [`worker`] | the other half: applications read streams, and do each event's work once |
 //! | [`coordination`] | for workers: locks, rate limits, once markers |
 //! | [`entry`], [`position`], [`batch`], [`group`] | the values that travel |
-//! | [`cli`], [`config`], [`text`] | commands, settings, words for people |
+//! | [`review`] | what Redis holds beside the relay's streams, judged by a team's own rules |
+//! | [`cli`], [`config`], [`setting`], [`text`] | commands, settings, one value of them, words for people |
 //! | [`telemetry`] | logs, metrics, health |
 //! | [`secret`], [`tls`] | URLs with passwords, certificates: read from their files at each connection |
 //! | [`retry`], [`error`], [`failpoint`] | waits, errors, named steps at which a test build dies |
@@ -57,9 +58,10 @@
 //! 10. `outbox` and `stream` never mention each other; only `relay` and `worker` see both. Only `outbox`
 //!     names tokio-postgres, only `stream` names redis (but [`demo`], which is an application), only
 //!     [`retry`] names backoff.
-//! 11. `position`, `entry`, `batch`, `group`, `hash`, `text`, `outbox::cursor`, `stream::{slot, topology}`,
-//!     `worker::queue` and `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O,
-//!     read no clock and log nothing.
+//! 11. `position`, `entry`, `batch`, `group`, `hash`, `setting`, `text`, `outbox::cursor`,
+//!     `stream::{slot, topology}`, `worker::queue`, `review::{rules, file, judge, finding, tally}` and
+//!     `relay::{decide, plan, pace, partition, primary, progress, rota}` do no I/O, read no clock and log
+//!     nothing.
 //! 12. A worker acknowledges an entry only behind the commit of its work and of the note that it is done.
 //! 13. There is no `unsafe`, no global state but the log's subscriber, no SQL glued from values.
 
@@ -77,8 +79,10 @@ pub mod outbox;
 pub mod position;
 pub mod relay;
 pub mod retry;
+pub mod review;
 pub mod sandbox;
 pub mod secret;
+pub mod setting;
 pub mod stream;
 pub mod telemetry;
 pub mod text;

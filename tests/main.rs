@@ -40,6 +40,7 @@ mod redis_lives;
 mod redis_loss;
 mod replay;
 mod resources;
+mod review;
 mod sentinel;
 mod support;
 mod swarm;

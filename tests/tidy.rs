@@ -133,6 +133,12 @@ fn pure_files_do_no_io_read_no_clock_and_log_nothing() {
         "outbox/cursor",
         "text",
         "worker/queue",
+        "setting",
+        "review/rules",
+        "review/file",
+        "review/judge",
+        "review/finding",
+        "review/tally",
     ];
     let banned = [
         "tokio",
@@ -330,7 +336,8 @@ fn quoted_after(text: &str, start: &str, quote: char) -> Vec<String> {
 fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
     let rights = outbox_relay::stream::rights("");
     let in_cluster = outbox_relay::stream::rights_in_cluster();
-    let all = format!("{rights} {in_cluster}");
+    let of_review = outbox_relay::stream::rights_of_review();
+    let all = format!("{rights} {in_cluster} {of_review}");
     let granted = all.split(" +").skip(1).map(|name| name.split('|').next().unwrap());
     let granted: BTreeSet<String> = granted.map(str::to_owned).collect();
     // A script is begun with one of two and puts its XADD together; a doctor asks for settings where it may.
@@ -355,6 +362,16 @@ fn the_user_in_redis_gets_the_rights_that_the_program_uses_and_no_others() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let line = format!("ACL SETUSER relay on >password {rights}\n");
     assert!(readme.contains(&line), "README.md does not say {line}");
-    let line = format!("ACL SETUSER relay {in_cluster}\n");
-    assert!(readme.contains(&line), "README.md does not say {line}");
+    for besides in [in_cluster, of_review] {
+        let line = format!("ACL SETUSER relay {besides}\n");
+        assert!(readme.contains(&line), "README.md does not say {line}");
+    }
+}
+
+#[test]
+fn the_readme_shows_a_review_as_it_is_printed() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let golden = std::fs::read_to_string(root().join("tests/golden/review.txt")).unwrap();
+    let (shown, _) = golden.split_once("---\n").unwrap();
+    assert!(readme.contains(shown), "README.md does not show {shown}");
 }

@@ -43,7 +43,7 @@ def variables(container, root):
     return {**env, "OUTBOX_START": "0s"}
 
 
-def mount(pod, container, root, tls):
+def mount(pod, container, root, tls, maps):
     places = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
     for volume in pod.get("volumes", []):
         place = places.get(volume["name"])
@@ -59,6 +59,8 @@ def mount(pod, container, root, tls):
                 # A program that is given files for TLS wants a URL that speaks it.
                 url = url.replace("redis://", "rediss://") if len(paths) > 1 else url
                 (folder / path).write_text(url)
+            elif path == "rules.toml":
+                (folder / path).write_text(maps["rules.toml"])
             else:
                 shutil.copy(tls / path, folder / path)
 
@@ -72,11 +74,14 @@ def main():
         for file in files:
             things = [thing for thing in yaml.safe_load_all(pathlib.Path(file).read_text()) if thing]
             pods = [thing["spec"]["template"]["spec"] for thing in things if thing["kind"] in ("Deployment", "Job")]
+            maps = {}
+            for thing in things:
+                maps.update(thing["data"] if thing["kind"] == "ConfigMap" else {})
             for pod in pods:
                 for container in pod.get("initContainers", []) + pod["containers"]:
                     seen += 1
                     root = pathlib.Path(folder, str(seen))
-                    mount(pod, container, root, tls)
+                    mount(pod, container, root, tls, maps)
                     env = variables(container, root)
                     ended = subprocess.run([relay, *container["args"]], env=env, capture_output=True, text=True)
                     if ended.returncode != 1 or "cannot connect to Postgres" not in ended.stderr:

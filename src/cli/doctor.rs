@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::config::{Problems, RunArgs, duration};
+use crate::config::{Problems, RunArgs};
 use crate::error::Result;
 use crate::relay::Settings;
 use crate::relay::operate::{Diagnosis, Finding, doctor};
+use crate::setting::duration;
 use crate::text::{counted, wrapped};
 
 #[derive(Args, Debug)]

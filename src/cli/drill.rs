@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::config::{Problems, ServerArgs, duration};
+use crate::config::{Problems, ServerArgs};
 use crate::error::{Error, Kind, Result};
 use crate::outbox::Database;
 use crate::relay::operate::{ConsumerDrilled, Drill, Drilled, GroupDrilled, StreamDrilled};
+use crate::setting::duration;
 use crate::stream::Server;
 use crate::text::{age, counted, grouped, shortened, wrapped};
 

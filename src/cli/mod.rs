@@ -14,6 +14,7 @@ use self::hold::HoldArgs;
 use self::migrate::MigrateArgs;
 use self::rebuild::RebuildArgs;
 use self::replay::ReplayArgs;
+use self::review::ReviewArgs;
 use self::status::StatusArgs;
 use self::trace::TraceArgs;
 use self::verify::VerifyArgs;
@@ -31,6 +32,7 @@ mod migrate;
 mod print;
 mod rebuild;
 mod replay;
+mod review;
 mod run;
 mod status;
 mod trace;
@@ -61,6 +63,8 @@ enum Command {
     /// Find what is wrong with Postgres, Redis and the configuration. Exit 0 nothing, 1 something, 2 could
     /// not check
     Doctor(Box<DoctorArgs>),
+    /// Compare all that Redis holds with a file of rules. Exit 0 nothing, 1 something, 2 could not check
+    Review(Box<ReviewArgs>),
     /// Follow one event: its row, its position, its stream entry, which groups have acknowledged it
     Trace(TraceArgs),
     /// Hold one stream: its rows are sealed and wait in Postgres
@@ -103,8 +107,10 @@ pub fn main() -> ExitCode {
         eprintln!("error: {rest}{problems}");
         return ExitCode::from(USAGE);
     }
-    let cannot_check =
-        matches!(cli.command, Command::Verify(_) | Command::Doctor(_) | Command::Drill(_));
+    let cannot_check = matches!(
+        cli.command,
+        Command::Verify(_) | Command::Doctor(_) | Command::Drill(_) | Command::Review(_)
+    );
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -162,6 +168,7 @@ impl Command {
             Self::Replay(args) => args.read().map(drop),
             Self::Drill(args) => args.read().map(drop),
             Self::Doctor(args) => args.read().map(drop),
+            Self::Review(args) => args.read().map(drop),
             Self::Demo(_) => Ok(()),
         }
     }
@@ -185,6 +192,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Doctor(args) => runtime.block_on(doctor::run(*args)),
+        Command::Review(args) => runtime.block_on(review::run(*args)),
         Command::Trace(args) => runtime.block_on(trace::run(args)),
         Command::Pause(args) => runtime.block_on(hold::run_pause(args)),
         Command::Resume(args) => runtime.block_on(hold::run_resume(args)),

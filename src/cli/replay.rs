@@ -7,10 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print::{self, Progress};
-use crate::config::{Problems, ServerArgs, duration};
+use crate::config::{Problems, ServerArgs};
 use crate::error::Result;
 use crate::outbox::Database;
 use crate::relay::operate::{Edge, Replay, Wish, check_name};
+use crate::setting::duration;
 use crate::stream::Server;
 use crate::text::{age, counted, wrapped};
 

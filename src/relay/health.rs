@@ -31,6 +31,7 @@ struct Inner {
     /// A loop shows its own pace; nobody beats for it.
     own_pace: AtomicBool,
     standing_by: AtomicBool,
+    leading: AtomicBool,
     answers: Mutex<[Answer; Target::ALL.len()]>,
 }
 
@@ -52,6 +53,7 @@ impl Health {
             beat: AtomicU64::new(0),
             own_pace: AtomicBool::new(false),
             standing_by: AtomicBool::new(false),
+            leading: AtomicBool::new(false),
             answers,
         }));
         health.beat();
@@ -95,6 +97,7 @@ impl Health {
     /// This relay holds the lease, or waits for it, or neither.
     pub(super) fn role(&self, role: Role) {
         self.0.standing_by.store(role == Role::Standby, Ordering::Relaxed);
+        self.0.leading.store(role == Role::Leader, Ordering::Relaxed);
         self.0.metrics.leads(role == Role::Leader);
         if role == Role::Standby {
             self.0.metrics.stands_by();
@@ -103,6 +106,10 @@ impl Health {
 
     pub(super) fn is_standing_by(&self) -> bool {
         self.0.standing_by.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_leading(&self) -> bool {
+        self.0.leading.load(Ordering::Relaxed)
     }
 
     /// A server answered, or failed to.

@@ -22,6 +22,7 @@
 //! | `primary` | what is known of each primary of Redis (pure) |
 //! | `keeper` | the lease, upkeep, purge, and which streams somebody holds |
 //! | `watch`, `health`, `clock` | both servers seen from outside; alive and ready; the clock of Postgres |
+//! | `reviewer` | what Redis holds beside the streams, looked at every so often |
 //! | `report` | what is said of streams: the same sentence in log and status |
 //! | `operate` | what people ask: status, doctor, trace, verify, pause, rebuild, replay, adopt |
 
@@ -36,6 +37,7 @@ use self::servers::Servers;
 use crate::error::{Kind, Result};
 use crate::outbox::Database;
 use crate::retry::Waits;
+use crate::review::Rules;
 use crate::stream::{Limits, Server};
 use crate::telemetry::Troubles;
 
@@ -58,6 +60,7 @@ mod recovery;
 mod replay;
 mod report;
 mod restore;
+mod reviewer;
 mod rota;
 mod sealer;
 mod servers;
@@ -115,6 +118,19 @@ pub struct Settings {
     pub http: SocketAddr,
     /// How many streams have a label of their own in metrics.
     pub metric_streams: usize,
+    /// How Redis is reviewed, if it is.
+    pub reviews: Option<Reviews>,
+}
+
+/// How the leader reviews what Redis holds.
+#[derive(Clone, Debug)]
+pub struct Reviews {
+    /// What a team says of its keys.
+    pub rules: Rules,
+    /// How often.
+    pub every: Duration,
+    /// Whether what is stale is removed where its rule says so.
+    pub remove: bool,
 }
 
 /// Runs until it is stopped: one session after another, and a watch beside them.
@@ -131,6 +147,7 @@ pub async fn run(settings: Settings, health: &Health, stop: Stop) -> Result<()> 
     tokio::select! {
         ran = health.beating(Box::pin(sessions(&servers, &settings, health, stop))) => ran,
         () = watch::watch(&settings, health) => Ok(()),
+        () = Box::pin(reviewer::review(&settings, health)) => Ok(()),
     }
 }
 

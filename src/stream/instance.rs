@@ -21,6 +21,8 @@ pub struct Instance {
     pub limit: u64,
     /// Bytes that it uses.
     pub used: u64,
+    /// Keys that it has, in all of its databases.
+    pub keys: u64,
     /// It keeps an append-only file.
     pub appends: bool,
     /// It writes snapshots by itself; None if this user may not know.
@@ -56,6 +58,7 @@ impl Redis {
             policy: field(&info, "maxmemory_policy"),
             limit: number("maxmemory"),
             used: number("used_memory"),
+            keys: info.lines().filter_map(keys_of).sum(),
             appends: field(&info, "aof_enabled") == "1",
             saves: self.setting(shard, "save").await.map(|save| !save.is_empty()),
             appendfsync: self.setting(shard, "appendfsync").await,
@@ -70,6 +73,12 @@ impl Redis {
         let found: Vec<String> = self.command_on(shard, &asked).await.ok()?;
         found.into_iter().nth(1)
     }
+}
+
+/// Keys of a database, as INFO lists it: `db0:keys=2,expires=0`.
+fn keys_of(line: &str) -> Option<u64> {
+    let (_, rest) = line.strip_prefix("db")?.split_once(":keys=")?;
+    rest.split(',').next()?.parse().ok()
 }
 
 impl Instance {

@@ -1,4 +1,4 @@
-//! Keys of the relay, and beside them: for a doctor.
+//! Keys of the relay, and beside them: for a doctor. And how keys are searched for.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -160,19 +160,33 @@ impl Redis {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Scanned> {
         let (mut cursor, mut seen, mut found) = (String::from("0"), 0, Scanned::default());
+        let pattern = pattern(start);
         while !found.whole && seen < most {
-            let mut command = cmd("SCAN");
-            command.arg(&cursor).arg("MATCH").arg(pattern(start)).arg("COUNT").arg(COUNT);
-            if let Some(kind) = kind {
-                command.arg("TYPE").arg(kind);
-            }
-            let (next, keys): (String, Vec<Vec<u8>>) = self.command_on(shard, &command).await?;
+            let (next, keys) = self.page(shard, &cursor, &pattern, kind, COUNT).await?;
             let keys = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
             found.keys.extend(keys.filter(|key| wanted(key)));
             found.whole = next == "0";
             (cursor, seen) = (next, seen + COUNT);
         }
         Ok(found)
+    }
+
+    /// One step of a search through one primary, from `cursor`, which is `0` at first, past about `count`
+    /// keys: where the next step begins, `0` if there is none, and the keys that match.
+    pub(super) async fn page(
+        &self,
+        shard: Shard,
+        cursor: &str,
+        pattern: &str,
+        kind: Option<&str>,
+        count: usize,
+    ) -> Result<(String, Vec<Vec<u8>>)> {
+        let mut command = cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+        if let Some(kind) = kind {
+            command.arg("TYPE").arg(kind);
+        }
+        self.command_on(shard, &command).await
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `consumers`, `empty` | what a drill asks: who reads; all keys removed |
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
+//! | `survey` | what a review asks: of every key, of streams, and whether what is stale still is |
 //! | `scan` | entries of a stream, read back |
 //! | `consumer` | a consumer of a group: what it is given, keeps and acknowledges |
 //! | `call` | scripts of others |
@@ -48,6 +49,7 @@ mod script;
 mod sentinel;
 mod shard;
 mod slot;
+mod survey;
 mod topology;
 mod view;
 
@@ -65,7 +67,8 @@ pub use keys::{KeyState, Scanned, quoted};
 pub use positions::Place;
 pub use rebuild::{OldEnd, Replaced};
 pub use restore::Restored;
-pub use rights::{Denied, rights, rights_in_cluster};
+pub use rights::{Denied, rights, rights_in_cluster, rights_of_review};
 pub use scan::StreamEntry;
 pub use shard::{Redis, Shard};
+pub use survey::{GroupSurvey, KeySurvey, Page, StreamSurvey};
 pub use view::View;

@@ -57,6 +57,13 @@ const MAKING: &[(&str, &str)] = &[
     ("unlink", "UNLINK KEY"),
 ];
 
+/// What a review asks besides.
+const OF_REVIEW: &[(&str, &str)] = &[
+    ("object|idletime", "OBJECT IDLETIME KEY"),
+    ("object|refcount", "OBJECT REFCOUNT KEY"),
+    ("llen", "LLEN KEY"),
+];
+
 /// What a node of a cluster is asked besides.
 const IN_CLUSTER: &[(&str, &str)] = &[("cluster|slots", "CLUSTER SLOTS"), ("asking", "ASKING")];
 
@@ -76,17 +83,47 @@ pub fn rights_in_cluster() -> String {
     names.join(" ")
 }
 
+/// What a user needs besides for a review, on keys of any name.
+pub fn rights_of_review() -> String {
+    let names: Vec<String> = OF_REVIEW.iter().map(|(name, _)| format!("+{name}")).collect();
+    names.join(" ")
+}
+
 impl Server {
+    /// Whether this connection may do what a review needs, on keys of any name.
+    ///
+    /// # Errors
+    /// `Refused` with what is missing and the command that gives it; any error of the connection.
+    pub async fn check_rights_of_review(&self, redis: &Redis) -> Result<()> {
+        let asks = |(name, _): &&(&str, &str)| {
+            ["ping", "info", "eval", "evalsha", "type", "ttl", "memory|usage", "scan", "xinfo"]
+                .contains(name)
+                || ["xpending", "xgroup", "unlink"].contains(name)
+        };
+        let mut probes: Vec<(&'static str, &str)> = HARMLESS.iter().filter(asks).copied().collect();
+        probes.extend(OF_REVIEW);
+        let mut denied = Denied::default();
+        for shard in redis.primaries() {
+            let key = format!("outbox:doctor:{}", uuid::Uuid::new_v4());
+            redis.probe_key(shard, &key, &probes, &mut denied).await?;
+        }
+        self.refuse_denied(&denied, "")
+    }
+
     /// Whether this connection may do what the relay needs, as far as that can be seen without making a key.
     ///
     /// # Errors
     /// `Refused` with what is missing and the command that gives it; any error of the connection.
     pub async fn check_rights(&self, redis: &Redis) -> Result<()> {
         let denied = redis.denied().await?;
+        self.refuse_denied(&denied, self.prefix())
+    }
+
+    fn refuse_denied(&self, denied: &Denied, prefix: &str) -> Result<()> {
         let mut missing: Vec<String> =
             denied.commands.iter().map(|name| format!("+{name}")).collect();
         if denied.keys {
-            missing.push(format!("~{}*", self.prefix()));
+            missing.push(format!("~{prefix}*"));
         }
         if missing.is_empty() {
             return Ok(());
@@ -146,10 +183,20 @@ impl Redis {
         denied: &mut Denied,
     ) -> Result<()> {
         let key = self.own_key(&format!("outbox:doctor:{}", uuid::Uuid::new_v4()), shard);
+        self.probe_key(shard, &key, probes, denied).await
+    }
+
+    async fn probe_key(
+        &self,
+        shard: Shard,
+        key: &str,
+        probes: &[(&'static str, &str)],
+        denied: &mut Denied,
+    ) -> Result<()> {
         let commands = probes.iter().map(|(_, words)| {
             let mut command = Cmd::new();
             for word in words.split(' ') {
-                command.arg(if word == "KEY" { key.as_str() } else { word });
+                command.arg(if word == "KEY" { key } else { word });
             }
             command
         });

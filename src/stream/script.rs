@@ -21,6 +21,9 @@ pub(super) struct Scripts {
     pub(super) rebuild: Text,
     pub(super) expiring: Text,
     pub(super) restore: Text,
+    pub(super) retire: Text,
+    pub(super) stale: Text,
+    pub(super) survey: Text,
     pub(super) trim: Text,
 }
 
@@ -49,6 +52,9 @@ impl Scripts {
             position: script!("position.lua"),
             rebuild: script!("groups.lua", "rebuild.lua"),
             restore: script!("groups.lua", "restore.lua"),
+            retire: script!("retire.lua"),
+            stale: script!("stale.lua"),
+            survey: script!("survey.lua"),
             trim: script!("groups.lua", "trim.lua"),
         }
     }

@@ -61,6 +61,11 @@ impl Redis {
         all.filter(|shard| self.cluster.is_none() || self.nodes[shard.0].tag.is_some()).collect()
     }
 
+    /// All primaries, also those that have no key of ours.
+    pub fn primaries(&self) -> Vec<Shard> {
+        (0..self.nodes.len()).map(Shard).collect()
+    }
+
     /// The primary that has a stream.
     pub fn shard(&self, stream: &str) -> Shard {
         match self.cluster {
@@ -194,7 +199,7 @@ pub(super) fn tagged(key: &str, tag: u32) -> String {
 }
 
 /// The key that a command is about: the first one of a script, and otherwise what follows its name, or the
-/// name of what it does.
+/// second word of that.
 fn key_of(command: &Cmd) -> String {
     let words = || {
         command.args_iter().map(|word| match word {
@@ -205,7 +210,7 @@ fn key_of(command: &Cmd) -> String {
     let name = words().next().unwrap_or_default();
     let key = match name {
         b"XREADGROUP" => words().skip_while(|word| *word != b"STREAMS").nth(1),
-        b"XGROUP" => words().nth(2),
+        b"XGROUP" | b"MEMORY" | b"OBJECT" => words().nth(2),
         _ if name.starts_with(b"EVAL") => words().nth(3),
         _ => words().nth(1),
     };

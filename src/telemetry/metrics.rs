@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 
 use super::names::*;
 use crate::error::{Error, Kind, Target};
+use crate::review::Fault;
 
 /// Groups of a stream with a label of their own.
 const GROUPS: usize = 20;
@@ -154,6 +155,7 @@ impl Metrics {
         for cause in Cause::ALL {
             metrics.error(cause.target(), cause.as_str(), 0);
         }
+        metrics.forget_review();
         metrics.stream_at_zero(OTHER);
         metrics.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         metrics
@@ -226,6 +228,7 @@ impl Metrics {
             self.gauge(LIMIT_RATIO, &[("stream", &label)]).set(0.0);
         }
         self.lags(std::iter::empty());
+        self.forget_review();
     }
 
     /// The main loop moved now.
@@ -300,6 +303,23 @@ impl Metrics {
     /// It has been looked now whether something can be purged.
     pub fn purged(&self) {
         self.gauge(LAST_PURGE, &[]).set(now());
+    }
+
+    /// A review that came to its end has looked at so many keys, and found so much wrong.
+    pub fn reviewed(&self, keys: u64, found: &[(Fault, u64)]) {
+        self.set_review(keys, found, now());
+    }
+
+    fn forget_review(&self) {
+        self.set_review(0, &Fault::ALL.map(|fault| (fault, 0)), 0.0);
+    }
+
+    fn set_review(&self, keys: u64, found: &[(Fault, u64)], at: f64) {
+        for (fault, count) in found {
+            self.gauge(REVIEW_FINDINGS, &[("finding", fault.as_str())]).set(*count as f64);
+        }
+        self.gauge(REVIEW_KEYS, &[]).set(keys as f64);
+        self.gauge(LAST_REVIEW, &[]).set(at);
     }
 
     fn labels(&self) -> Vec<String> {

@@ -18,6 +18,9 @@ pub(super) const LAST_PURGE: &str = "outbox_relay_last_purge_timestamp_seconds";
 pub(super) const TRANSACTION_AGE: &str = "outbox_relay_oldest_transaction_age_seconds";
 pub(super) const LEADER: &str = "outbox_relay_leader";
 pub(super) const LAST_LOOP: &str = "outbox_relay_last_loop_timestamp_seconds";
+pub(super) const REVIEW_FINDINGS: &str = "outbox_relay_review_findings";
+pub(super) const REVIEW_KEYS: &str = "outbox_relay_review_keys";
+pub(super) const LAST_REVIEW: &str = "outbox_relay_last_review_timestamp_seconds";
 pub(super) const BUILD: &str = "outbox_relay_build_info";
 
 pub(super) const COUNTERS: [(&str, &str); 4] = [
@@ -30,7 +33,7 @@ pub(super) const COUNTERS: [(&str, &str); 4] = [
     (ERRORS, "Errors, by the server they are about and by kind; each is also one line in the log."),
 ];
 
-pub(super) const GAUGES: [(&str, &str); 11] = [
+pub(super) const GAUGES: [(&str, &str); 14] = [
     (UNDISPATCHED, "Committed rows that are not known to be in Redis, by stream; 0 on a standby."),
     (
         OLDEST_AGE,
@@ -53,6 +56,15 @@ pub(super) const GAUGES: [(&str, &str); 11] = [
     ),
     (LEADER, "1 while this relay holds the lease, 0 while it stands by or holds none."),
     (LAST_LOOP, "When the main loop last moved, whatever the servers do. What /livez looks at."),
+    (
+        REVIEW_FINDINGS,
+        "What the last review found wrong in Redis, by kind: keys, entries, consumers or servers.",
+    ),
+    (REVIEW_KEYS, "Keys of Redis that the last review looked at; 0 on a standby."),
+    (
+        LAST_REVIEW,
+        "When Redis was last reviewed to the end; 0 on a standby, and without OUTBOX_REVIEW_RULES.",
+    ),
     (BUILD, "1; the label names the version."),
 ];
 

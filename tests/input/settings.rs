@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::support::command::{SECRET, command, fails, to_the_end};
 use crate::support::relay::program;
 
-const COMMANDS: [&str; 7] = ["run", "migrate", "verify", "status", "doctor", "adopt", "demo"];
+const COMMANDS: [&str; 8] =
+    ["run", "migrate", "verify", "status", "doctor", "review", "adopt", "demo"];
 /// Commands with a word after their name.
 const WITH_A_WORD: [&str; 5] = ["trace", "pause", "resume", "rebuild", "replay"];
 /// Nobody listens on the ports of these; the settings are wrong before that matters.

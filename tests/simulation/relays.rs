@@ -53,6 +53,7 @@ fn settings(choices: &Choices) -> Settings {
         start: Duration::from_secs(1_000_000),
         bounds: Bounds { rows: choices.rows, bytes: 1 << 20 },
         http: ([127, 0, 0, 1], 0).into(),
+        reviews: None,
         metric_streams: 10,
     }
 }

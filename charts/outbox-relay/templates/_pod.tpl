@@ -79,10 +79,53 @@ dnsConfig:
 {{- end }}
 {{- end }}
 
+{{/* Of the relay alone: rules of the review, if there are any. */}}
+{{- define "outbox-relay.reviewEnv" -}}
+{{- with .Values.review }}
+{{- if .rules }}
+- name: OUTBOX_REVIEW_RULES
+  value: /etc/outbox-relay/review/rules.toml
+{{- with .every }}
+- name: OUTBOX_REVIEW_EVERY
+  value: {{ . | quote }}
+{{- end }}
+{{- if .remove }}
+- name: OUTBOX_REVIEW_REMOVE
+  value: "on"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "outbox-relay.reviewMount" -}}
+{{- if .Values.review.rules }}
+- name: review
+  mountPath: /etc/outbox-relay/review
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "outbox-relay.reviewVolume" -}}
+{{- if .Values.review.rules }}
+- name: review
+  projected:
+    sources:
+      - configMap:
+          name: {{ include "outbox-relay.fullname" . }}-review
+          items:
+            - key: rules.toml
+              path: rules.toml
+{{- end }}
+{{- end }}
+
 {{/* All variables of the relay. Two of a name are refused by the cluster, or the last wins: better to hear of it now. */}}
 {{- define "outbox-relay.env" -}}
 {{- $servers := list (include "outbox-relay.serverEnv" .database) (include "outbox-relay.serverEnv" .redis) }}
-{{- $env := join "\n" (append $servers (include "outbox-relay.settingsEnv" .root)) | fromYamlArray }}
+{{- $settings := list (include "outbox-relay.settingsEnv" .root) }}
+{{- if eq .command "run" }}
+{{- $settings = append $settings (include "outbox-relay.reviewEnv" .root) }}
+{{- end }}
+{{- $env := join "\n" (concat $servers $settings) | fromYamlArray }}
 {{- $http := printf "%s:%d" .root.Values.http.address (int64 .root.Values.http.port) }}
 {{- $env = append $env (dict "name" "OUTBOX_HTTP" "value" $http) }}
 {{- $names := list }}
@@ -155,7 +198,7 @@ imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args:
   - {{ .command }}
 env:
-  {{- include "outbox-relay.env" (dict "root" .root "database" .database "redis" .redis) | nindent 2 }}
+  {{- include "outbox-relay.env" (dict "root" .root "database" .database "redis" .redis "command" .command) | nindent 2 }}
 {{- with .root.Values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
@@ -167,6 +210,9 @@ resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- $mounts := trim (printf "%s\n%s" (include "outbox-relay.mount" .database | trim) (include "outbox-relay.mount" .redis | trim)) }}
+{{- if eq .command "run" }}
+{{- $mounts = trim (printf "%s\n%s" $mounts (include "outbox-relay.reviewMount" .root | trim)) }}
+{{- end }}
 {{- if or $mounts .root.Values.extraVolumeMounts }}
 volumeMounts:
   {{- with $mounts }}

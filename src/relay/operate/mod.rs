@@ -6,6 +6,7 @@
 //! | `trace` | one event: rows, positions, stream entries, groups |
 //! | `verify` | Redis compared with the log |
 //! | `doctor` | what is wrong, why it matters, what mends it |
+//! | `review` | what Redis holds, judged by rules |
 //! | `hold` | pause and resume |
 //! | `rebuild` | a stream filled anew from the log |
 //! | `replay` | a part of the log copied into a stream of its own |
@@ -20,6 +21,7 @@ mod drill;
 mod hold;
 mod rebuild;
 mod replay;
+mod review;
 mod status;
 mod trace;
 mod verify;
@@ -31,6 +33,7 @@ pub use drill::{ConsumerDrilled, Drill, Drilled, GroupDrilled, StreamDrilled};
 pub use hold::{pause, resume};
 pub use rebuild::{Rebuild, Rebuilt, Stranger};
 pub use replay::{Edge, Replay, Wish, check_name};
+pub use review::review;
 pub use status::{GroupLine, LeaderStatus, ServerStatus, Status, StreamLine, status};
 pub use trace::{GroupTrace, Trace, TracedEntry, trace};
 pub use verify::{StreamVerified, Verified, verify};
