@@ -19,6 +19,8 @@ pub struct Position {
 impl Position {
     /// Before the first entry; what Redis reports for an empty stream that never had an entry.
     pub const START: Self = Self { ms: 0, n: 0 };
+    /// Behind the last entry there can be.
+    pub const END: Self = Self { ms: u64::MAX, n: u64::MAX };
 }
 
 impl fmt::Display for Position {

@@ -13,7 +13,7 @@ use crate::relay::operate::{DeadLetters, Letter, dead_letters};
 use crate::text::{COLUMNS, counted, line, shortened, wrapped};
 
 /// Those that are asked to be tried again or discarded at once.
-const ALL: usize = 1_000_000;
+const ALL: usize = 10_000;
 /// Characters of an error in the table.
 const ERROR: usize = 500;
 /// Columns of a name.

@@ -22,8 +22,8 @@ create table shop.payments (
     unique (order_id, number)
 );
 
--- What the workers have done. That an event that comes again is harmless is what outbox.done is for; the primary
--- key would show if it were not.
+-- What the workers have done. That an event that comes again is harmless is what outbox.done is for; the
+-- primary key would show if it were not.
 create table shop.processed (
     event_id     uuid primary key,
     stream       text not null,

@@ -393,6 +393,11 @@ impl Connection {
         self.woken.notified().await;
     }
 
+    /// Set when the server sends a warning.
+    pub(super) fn warnings(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.warned)
+    }
+
     /// The server sent a warning since the last call.
     pub(super) fn take_warning(&self) -> bool {
         self.warned.swap(false, Ordering::AcqRel)

@@ -69,7 +69,7 @@ pub use streams::{Head, State, StateChange};
 pub use survey::{Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};
 pub use trace::{TracedRow, trace};
 pub use wake::{Armed, Wake};
-pub use work_log::{Buried, WorkLog, commit, roll_back};
+pub use work_log::{Buried, Work, WorkLog, is_outage};
 
 /// The client library, for handlers: their statements run in transactions of this one.
 pub use tokio_postgres as postgres;

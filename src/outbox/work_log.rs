@@ -1,9 +1,11 @@
 //! What a consumer group has done, and what it gave up: written in the transactions of its handlers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Statement, Transaction};
 use uuid::Uuid;
 
 use super::connect::{Connection, Database, answer, statement_error};
@@ -17,6 +19,23 @@ const GRACE: Duration = Duration::from_secs(60);
 pub struct WorkLog {
     connection: Connection,
     group: String,
+    /// Notes an event as done.
+    note: Statement,
+    /// Takes a dead letter away.
+    raise: Statement,
+    /// Which transaction this is.
+    own: Statement,
+    /// A statement of ours that waits for another worker is waited for as long.
+    patience: Duration,
+}
+
+/// The transaction of a handler, which holds the note.
+pub struct Work<'a> {
+    transaction: Transaction<'a>,
+    id: String,
+    own: &'a Statement,
+    patience: Duration,
+    warned: Arc<AtomicBool>,
 }
 
 /// An event that a group gives up, or has given up.
@@ -50,21 +69,36 @@ impl WorkLog {
     /// As [`Database::connect`]; `Refused` if the schema is older, or the role lacks a right.
     pub async fn open(database: &Database, group: &str, limit: Duration) -> Result<Self> {
         let connection = database.connect_to_work("worker").await?;
-        let (limit, patience) = (limit.as_millis(), (limit + GRACE).as_millis());
+        let patience = limit + GRACE;
         let set = "select set_config('statement_timeout', $1, false), \
                           set_config('idle_in_transaction_session_timeout', $2, false)";
-        let values: [&(dyn ToSql + Sync); 2] = [&limit.to_string(), &patience.to_string()];
-        answer(connection.client().execute(set, &values)).await?;
+        let (limit, idle) = (limit.as_millis().to_string(), patience.as_millis().to_string());
+        answer(connection.client().execute(set, &[&limit, &idle])).await?;
         // What is noted as done is acknowledged next, so it must last.
         connection.commit_durably().await?;
-        let may = include_str!("../../sql/queries/worker_rights.sql");
-        let may: bool = answer(connection.client().query_one(may, &[])).await?.get(0);
-        if !may {
-            let context = "the role of this worker may not write outbox.done and outbox.dead_letter; \
-                           the owner of the schema lets it with `outbox-relay migrate --worker-role ROLE`";
-            return Err(Target::Postgres.error(Kind::Refused, context));
+        check_rights(&connection, &database.name()).await?;
+        let note = connection.prepare(include_str!("../../sql/queries/note_done.sql")).await?;
+        let raise = connection.prepare(include_str!("../../sql/queries/raise_dead.sql")).await?;
+        let own = connection.prepare("select pg_current_xact_id_if_assigned()::text").await?;
+        Ok(Self { connection, group: group.to_owned(), note, raise, own, patience })
+    }
+
+    /// Refuses to work where somebody in between shares sessions among others: what a session has set would
+    /// be theirs, and ours another one's.
+    ///
+    /// # Errors
+    /// `Refused` behind such a pooler.
+    pub async fn refuse_pooler(&self, database: &Database) -> Result<()> {
+        let other = database.connect_to_work("worker").await?;
+        if !self.connection.is_shared_with(&other).await? {
+            return Ok(());
         }
-        Ok(Self { connection, group: group.to_owned() })
+        let context = format!(
+            "something between this worker and Postgres at {} shares sessions, as PgBouncer does with \
+             pool_mode = transaction; let it use pool_mode = session, or connect to Postgres itself",
+            database.name()
+        );
+        Err(Target::Postgres.error(Kind::Refused, context))
     }
 
     /// Begins a transaction in which `event` is noted as done; None if it was done before. Where another
@@ -72,27 +106,18 @@ impl WorkLog {
     ///
     /// # Errors
     /// As any statement.
-    pub async fn begin(&mut self, event: Uuid) -> Result<Option<Transaction<'_>>> {
-        let note = include_str!("../../sql/queries/note_done.sql");
-        self.begin_with(note, event).await
+    pub async fn begin(&mut self, event: Uuid) -> Result<Option<Work<'_>>> {
+        let Self { connection, group, note, own, patience, .. } = self;
+        begin(connection, note, own, group, event, *patience).await
     }
 
     /// Begins a transaction in which `event` is no dead letter any more; None if it is none.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn begin_again(&mut self, event: Uuid) -> Result<Option<Transaction<'_>>> {
-        let raise = include_str!("../../sql/queries/raise_dead.sql");
-        self.begin_with(raise, event).await
-    }
-
-    async fn begin_with(&mut self, first: &str, event: Uuid) -> Result<Option<Transaction<'_>>> {
-        let transaction = answer(self.connection.client_mut().transaction()).await?;
-        let rows = answer(transaction.execute(first, &[&self.group, &event])).await?;
-        match rows {
-            0 => answer(transaction.rollback()).await.map(|()| None),
-            _ => Ok(Some(transaction)),
-        }
+    pub async fn begin_again(&mut self, event: Uuid) -> Result<Option<Work<'_>>> {
+        let Self { connection, group, raise, own, patience, .. } = self;
+        begin(connection, raise, own, group, event, *patience).await
     }
 
     /// Gives an event up: notes it as done, and why it is not. False if it was done before.
@@ -101,7 +126,7 @@ impl WorkLog {
     /// As any statement.
     pub async fn bury(&mut self, dead: &Buried, why: &str) -> Result<bool> {
         let group = self.group.clone();
-        let Some(transaction) = self.begin(dead.event).await? else { return Ok(false) };
+        let Some(work) = self.begin(dead.event).await? else { return Ok(false) };
         let deliveries = i64::try_from(dead.deliveries).unwrap_or(i64::MAX);
         // Postgres stores no NUL.
         let why = why.replace('\0', "\u{fffd}");
@@ -119,8 +144,11 @@ impl WorkLog {
             &deliveries,
             &why,
         ];
-        answer(transaction.execute(bury, &values)).await?;
-        answer(transaction.commit()).await.map(|()| true)
+        answer(work.transaction.execute(bury, &values)).await?;
+        match work.commit().await? {
+            Ok(()) => Ok(true),
+            Err(refused) => Err(Target::Postgres.error(Kind::Unavailable, refused)),
+        }
     }
 
     /// Says why one more attempt with a dead letter has failed.
@@ -146,7 +174,8 @@ impl WorkLog {
         Ok(row.map(|row| row.get::<_, i64>(0).unsigned_abs()))
     }
 
-    /// Dead letters of `stream` that somebody wants tried once more, at most `most`.
+    /// Dead letters of `stream`, or of any partition of it, that somebody wants tried once more, at most
+    /// `most`.
     ///
     /// # Errors
     /// As any statement.
@@ -157,14 +186,14 @@ impl WorkLog {
         let rows = answer(client.query(sql, &[&self.group, &stream, &most])).await?;
         let buried = |row: &tokio_postgres::Row| Buried {
             event: row.get(0),
-            stream: stream.to_owned(),
-            entry_id: row.get(1),
-            key: row.get(2),
-            kind: row.get(3),
-            payload: row.get(4),
-            headers: row.get(5),
-            created_at: row.get(6),
-            deliveries: row.get::<_, i64>(7).unsigned_abs(),
+            stream: row.get(1),
+            entry_id: row.get(2),
+            key: row.get(3),
+            kind: row.get(4),
+            payload: row.get(5),
+            headers: row.get(6),
+            created_at: row.get(7),
+            deliveries: row.get::<_, i64>(8).unsigned_abs(),
         };
         Ok(rows.iter().map(buried).collect())
     }
@@ -175,28 +204,124 @@ impl WorkLog {
     }
 }
 
-/// Ends a transaction well: `Err` with what Postgres says if it refused it, as for a constraint that is
-/// looked at last.
-///
-/// # Errors
-/// If the connection was lost: then it may have been committed or not.
-pub async fn commit(transaction: Transaction<'_>) -> Result<Result<(), String>> {
-    match transaction.commit().await {
-        Ok(()) => Ok(Ok(())),
-        Err(error) => match error.as_db_error() {
-            // Ended by an operator, or by a server that stops.
-            Some(said) if !said.code().code().starts_with("57") => {
-                Ok(Err(format!("{} (SQLSTATE {})", said.message(), said.code().code())))
+impl<'a> Work<'a> {
+    /// Where the handler works.
+    pub fn transaction(&mut self) -> &mut Transaction<'a> {
+        &mut self.transaction
+    }
+
+    /// Ends the transaction well: `Err` with what is wrong if that cannot be, and then nothing of it is
+    /// there.
+    ///
+    /// Postgres answers COMMIT with a success also where it rolls back, for a statement had failed and nobody
+    /// told it; and where the handler has ended the transaction itself, the note is not in this one. So it is
+    /// asked first which transaction this is.
+    ///
+    /// # Errors
+    /// If the connection was lost, or the commit may not last: then it may have been committed or not.
+    pub async fn commit(self) -> Result<Result<(), String>> {
+        let Self { transaction, id, own, patience, warned } = self;
+        match within(patience, transaction.query_one(own, &[])).await? {
+            Err(error) => return refused(error),
+            Ok(row) if row.get::<_, Option<&str>>(0) != Some(&id) => {
+                let told = "the handler has ended its transaction itself; nothing it did is known to be done";
+                return Ok(Err(told.to_owned()));
             }
-            _ => Err(statement_error(error)),
-        },
+            Ok(_) => {}
+        }
+        warned.store(false, Ordering::Release);
+        if let Err(error) = within(patience, transaction.commit()).await? {
+            return refused(error);
+        }
+        match warned.load(Ordering::Acquire) {
+            false => Ok(Ok(())),
+            true => {
+                let context = "Postgres has committed with a warning: a standby may not have it";
+                Err(Target::Postgres.error(Kind::Unavailable, context))
+            }
+        }
+    }
+
+    /// Undoes it.
+    ///
+    /// # Errors
+    /// If the connection was lost: then whatever went wrong was not the handler's fault.
+    pub async fn roll_back(self) -> Result<()> {
+        answer(self.transaction.rollback()).await
     }
 }
 
-/// Undoes a transaction.
-///
-/// # Errors
-/// If the connection was lost: then whatever went wrong in the transaction was not its handler's fault.
-pub async fn roll_back(transaction: Transaction<'_>) -> Result<()> {
-    answer(transaction.rollback()).await
+async fn begin<'a>(
+    connection: &'a mut Connection,
+    first: &Statement,
+    own: &'a Statement,
+    group: &str,
+    event: Uuid,
+    patience: Duration,
+) -> Result<Option<Work<'a>>> {
+    let warned = connection.warnings();
+    let transaction = answer(connection.client_mut().transaction()).await?;
+    let noted = within(patience, transaction.query_opt(first, &[&group, &event])).await?;
+    match noted.map_err(statement_error)? {
+        None => answer(transaction.rollback()).await.map(|()| None),
+        Some(row) => Ok(Some(Work { transaction, id: row.get(0), own, patience, warned })),
+    }
+}
+
+async fn check_rights(connection: &Connection, name: &str) -> Result<()> {
+    let may = include_str!("../../sql/queries/worker_rights.sql");
+    let row = answer(connection.client().query_one(may, &[])).await?;
+    let context = match (row.get::<_, Option<bool>>(0), row.get::<_, Option<bool>>(1)) {
+        (Some(true), Some(true)) => return Ok(()),
+        (None, _) | (Some(_), None) => format!(
+            "there is no outbox with workers in {name}; its owner makes it with `outbox-relay migrate`"
+        ),
+        _ => format!(
+            "the role of this worker may not write outbox.done and outbox.dead_letter in {name}; the owner \
+             of the schema lets it with `outbox-relay migrate --worker-role ROLE`"
+        ),
+    };
+    Err(Target::Postgres.error(Kind::Refused, context))
+}
+
+/// Waits for an answer for as long as `patience`.
+async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<Result<T, tokio_postgres::Error>> {
+    tokio::time::timeout(patience, asked).await.map_err(|_| {
+        let context = format!("Postgres did not answer within {} s", patience.as_secs());
+        Target::Postgres.error(Kind::Unavailable, context)
+    })
+}
+
+/// What a statement that fails at the end of a handler means: its own fault, or that a server is lost.
+fn refused(error: tokio_postgres::Error) -> Result<Result<(), String>> {
+    match error.as_db_error() {
+        Some(said) if !is_outage(&error) => {
+            Ok(Err(format!("{} (SQLSTATE {})", said.message(), said.code().code())))
+        }
+        _ => Err(statement_error(error)),
+    }
+}
+
+/// Whether an error, or one that caused it, says that Postgres cannot serve: no fault of who has asked.
+pub fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            // Connections, resources, an operator, the system.
+            let outage = ["08", "53", "57P", "58"];
+            return match error.code() {
+                Some(code) => outage.iter().any(|class| code.code().starts_with(class)),
+                None => error.is_closed() || std::error::Error::source(error).is_some_and(is_io),
+            };
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn is_io(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<std::io::Error>()
 }

@@ -138,12 +138,24 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::given`].
     pub async fn attempt(&self, position: Position) -> Result<Option<u64>> {
+        let count = self.count(position, 1).await?;
+        Ok((count > 0).then_some(count))
+    }
+
+    /// Takes back one attempt that was counted and could not be made.
+    ///
+    /// # Errors
+    /// As [`Consumer::given`].
+    pub async fn spare(&self, position: Position) -> Result<()> {
+        self.count(position, -1).await.map(drop)
+    }
+
+    async fn count(&self, position: Position, more: i64) -> Result<u64> {
         let id = position.to_string();
         let reply = self.run(&self.redis.scripts.attempt, |command| {
-            command.arg(&id);
+            command.arg(&id).arg(more);
         });
-        let count: u64 = redis::from_redis_value(reply.await?).map_err(|_| odd())?;
-        Ok((count > 0).then_some(count))
+        redis::from_redis_value(reply.await?).map_err(|_| odd())
     }
 
     /// Says anew that everything this consumer was given is being worked on.
@@ -162,6 +174,24 @@ impl Consumer {
             }
             after = last;
         }
+    }
+
+    /// Whether the stream has entries, but not this group: the relay makes groups before entries, so it does
+    /// not know of this one.
+    ///
+    /// # Errors
+    /// Any error of the connection or of the command.
+    pub async fn is_forgotten(&self) -> Result<bool> {
+        let mut command = cmd("XPENDING");
+        command.arg(self.key()).arg(&self.group);
+        let gone = match self.redis.try_command::<Value>(&command).await? {
+            Err(error) if code(&error) == "NOGROUP" => true,
+            Err(error) => return Err(in_words(error)),
+            Ok(_) => false,
+        };
+        let mut command = cmd("XRANGE");
+        command.arg(self.key()).arg("-").arg("+").arg("COUNT").arg(1);
+        Ok(gone && !self.redis.command::<Vec<Value>>(&command).await?.is_empty())
     }
 
     /// Acknowledges entries. Those that the group was not given, as after a loss, are passed over.

@@ -106,8 +106,7 @@ impl Redis {
     /// Whether the first entry of a stream has the fields of an entry.
     async fn looks_like_ours(&self, key: &str) -> Result<bool> {
         let stream = key.strip_prefix(&self.key("")).unwrap_or(key);
-        let end = Position { ms: u64::MAX, n: u64::MAX };
-        let first = self.range(stream, Position::START, end, 1).await?;
+        let first = self.range(stream, Position::START, Position::END, 1).await?;
         let has = |name| first.first().is_some_and(|entry| entry.field(name).is_some());
         Ok(["id", "at", "payload"].into_iter().all(has))
     }

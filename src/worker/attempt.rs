@@ -8,9 +8,9 @@ use futures_util::FutureExt as _;
 use super::event::Event;
 use super::handler::{Failure, Handler};
 use super::queue::{Job, Origin};
-use crate::error::Result;
+use crate::error::{Kind, Result, Target};
 use crate::outbox::postgres::Transaction;
-use crate::outbox::{WorkLog, commit, roll_back};
+use crate::outbox::{WorkLog, is_outage};
 
 /// How an attempt has ended, if no server was lost.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub(super) async fn attempt<H: Handler>(
         Origin::Stream => log.begin(event.id).await?,
         Origin::DeadLetter => log.begin_again(event.id).await?,
     };
-    let Some(mut transaction) = begun else { return Ok(Ended::DoneBefore) };
-    let steps = AssertUnwindSafe(steps(handler, event, &mut transaction)).catch_unwind();
+    let Some(mut work) = begun else { return Ok(Ended::DoneBefore) };
+    let steps = AssertUnwindSafe(steps(handler, event, work.transaction())).catch_unwind();
     let failure = match tokio::time::timeout(limit, steps).await {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(failure))) => Some(failure),
@@ -54,10 +54,13 @@ pub(super) async fn attempt<H: Handler>(
         }
     };
     if let Some(failure) = failure {
-        roll_back(transaction).await?;
-        return Ok(Ended::Failed(failure));
+        work.roll_back().await?;
+        return match is_outage(&*failure.error) {
+            true => Err(Target::Postgres.error(Kind::Unavailable, failure.text())),
+            false => Ok(Ended::Failed(failure)),
+        };
     }
-    match commit(transaction).await? {
+    match work.commit().await? {
         Ok(()) => Ok(Ended::Done),
         Err(refused) => Ok(Ended::Failed(refused.into())),
     }

@@ -1,6 +1,7 @@
 //! The worker at work: what it reads, what runs, and what becomes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,7 @@ use super::handler::{Handler, Outcome};
 use super::queue::{Job, Origin, Queue};
 use super::reader::{LOOK_BACK, Read};
 use super::task::{Finished, Means, Verdict, run};
-use crate::error::{Kind, Result, Target};
+use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::{Buried, WorkLog};
 use crate::retry::Waits;
 use crate::stream::Delivery;
@@ -34,6 +35,8 @@ pub(super) struct Crew<H> {
     /// Connections that nobody uses now.
     logs: Vec<WorkLog>,
     room: watch::Sender<usize>,
+    /// The reader is to look for what was given before.
+    look_back: Arc<AtomicBool>,
     /// Nothing begins before, for Postgres was lost.
     paused: Option<Duration>,
     begun: Instant,
@@ -43,7 +46,11 @@ pub(super) struct Crew<H> {
 }
 
 impl<H: Handler> Crew<H> {
-    pub(super) fn new(means: Means<H>, log: WorkLog) -> (Self, watch::Receiver<usize>) {
+    pub(super) fn new(
+        means: Means<H>,
+        log: WorkLog,
+        look_back: Arc<AtomicBool>,
+    ) -> (Self, watch::Receiver<usize>) {
         let (room, room_told) = watch::channel(means.settings.ahead());
         let crew = Self {
             means: Arc::new(means),
@@ -52,6 +59,7 @@ impl<H: Handler> Crew<H> {
             looking: JoinSet::new(),
             logs: vec![log],
             room,
+            look_back,
             paused: None,
             begun: Instant::now(),
             waits: Waits::new(),
@@ -62,11 +70,14 @@ impl<H: Handler> Crew<H> {
     }
 
     /// Works until `stop`.
+    ///
+    /// # Errors
+    /// `Internal` if nothing is read any more.
     pub(super) async fn work(
         &mut self,
         mut read: mpsc::Receiver<Read>,
         stop: impl Future<Output = ()>,
-    ) {
+    ) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut retries = Duration::ZERO;
         loop {
@@ -74,12 +85,17 @@ impl<H: Handler> Crew<H> {
             self.begin(now);
             let room = self.queue.room(self.means.settings.ahead());
             self.room.send_if_modified(|told| std::mem::replace(told, room) != room);
-            let due = self.paused.or_else(|| self.queue.due()).unwrap_or(now + DAY);
+            let free = self.queue.running() < self.means.settings.handlers;
+            let next = if free { self.queue.due() } else { None };
+            let due = self.paused.or(next).unwrap_or(now + DAY);
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return Ok(()),
                 Some(finished) = self.running.join_next() => self.finish(finished),
                 Some(found) = self.looking.join_next() => self.raise(found),
-                Some(read) = read.recv() => self.take(read),
+                given = read.recv() => match given {
+                    Some(read) => self.take(read),
+                    None => return Err(Error::new(Kind::Internal, "the reader of a worker has ended")),
+                },
                 () = sleep_until(self.begun + due) => self.paused = None,
                 () = sleep_until(self.begun + retries) => {
                     retries = self.now() + RETRIES;
@@ -100,10 +116,7 @@ impl<H: Handler> Crew<H> {
         };
         if timeout(drain, all).await.is_err() {
             let left = self.running.len();
-            warn!(
-                left,
-                "{left} attempts did not end in time; they are undone, and made again later"
-            );
+            warn!(left, "{left} attempts did not end in time; they are undone, and count");
         }
         self.running.shutdown().await;
     }
@@ -117,8 +130,15 @@ impl<H: Handler> Crew<H> {
     fn begin(&mut self, now: Duration) {
         while self.paused.is_none() && self.queue.running() < self.means.settings.handlers {
             let Some(job) = self.queue.take(now) else { return };
-            self.running.spawn(run(Arc::clone(&self.means), job, self.logs.pop()));
+            let log = self.idle_log();
+            self.running.spawn(run(Arc::clone(&self.means), job, log));
         }
+    }
+
+    /// A connection that nobody uses now, if there is one that is open.
+    fn idle_log(&mut self) -> Option<WorkLog> {
+        self.logs.retain(|log| !log.is_closed());
+        self.logs.pop()
     }
 
     /// Takes what was read.
@@ -141,6 +161,7 @@ impl<H: Handler> Crew<H> {
                     event: Event { attempt: begun.max(1), ..event },
                     origin: Origin::Stream,
                     counted: begun > 0,
+                    charged: false,
                     alone: begun > 1 && begun + 1 >= settings.attempts,
                     doomed: used_up.then(|| format!(
                         "given to workers {begun} times, and none came to an end with it: they died, or were \
@@ -161,7 +182,7 @@ impl<H: Handler> Crew<H> {
     /// Looks for dead letters that somebody wants tried once more, unless it does already.
     fn look_for_retries(&mut self) {
         if self.looking.is_empty() && self.paused.is_none() {
-            let (means, mut log) = (Arc::clone(&self.means), self.logs.pop());
+            let (means, mut log) = (Arc::clone(&self.means), self.idle_log());
             self.looking.spawn(async move {
                 let found = means.retries(&mut log).await;
                 (log.filter(|log| !log.is_closed()), found)
@@ -179,7 +200,15 @@ impl<H: Handler> Crew<H> {
                     let (event, origin) =
                         (Event::raised(buried, SystemTime::now()), Origin::DeadLetter);
                     let (doomed, due) = (None, None);
-                    let job = Job { event, origin, counted: true, alone: false, doomed, due };
+                    let job = Job {
+                        event,
+                        origin,
+                        counted: true,
+                        charged: false,
+                        alone: false,
+                        doomed,
+                        due,
+                    };
                     self.queue.push(job, self.now());
                 }
             }
@@ -189,7 +218,7 @@ impl<H: Handler> Crew<H> {
 
     /// Decides what becomes of an event after an attempt.
     fn finish(&mut self, finished: Result<Finished, JoinError>) {
-        let Finished { mut job, log, ended } = match finished {
+        let Finished { mut job, log, lost, ended } = match finished {
             Ok(finished) => finished,
             // Attempts catch what handlers do: this is a fault of ours.
             Err(error) => match error.try_into_panic() {
@@ -201,31 +230,32 @@ impl<H: Handler> Crew<H> {
         let now = self.now();
         let outcome = match ended {
             Ok(Verdict::Gone) => {
+                self.queue.forget_behind(&job, now);
                 self.queue.settle(&job, now);
+                self.look_back.store(true, Ordering::Relaxed);
                 return;
             }
             Ok(Verdict::Failed(failure)) => {
                 let again_in = self.means.settings.wait_after(job.event.attempt);
                 job.due = Some(now + again_in);
-                job.counted = true;
-                job.alone = false;
+                (job.counted, job.charged, job.alone) = (true, false, false);
                 Outcome::Failed { error: failure.text(), again_in }
             }
             Ok(Verdict::Done) => Outcome::Done,
             Ok(Verdict::DoneBefore) => Outcome::DoneBefore,
             Ok(Verdict::Dead(error)) => Outcome::Dead { error },
             Err(error) => {
-                let wait = self.waits.next_wait();
-                self.troubles.tell(&error, wait);
-                self.paused = Some(now + wait);
+                let wait = self.wait_for_postgres(&error, lost, now);
                 job.due = Some(now + wait);
-                // This attempt was counted, and has not been made.
-                job.counted = false;
+                if job.origin == Origin::Stream && std::mem::take(&mut job.charged) {
+                    self.means.receipts.spare(job.event.position);
+                    job.counted = true;
+                }
                 Outcome::Interrupted { error: error.to_string() }
             }
         };
         report(&job.event, &self.means.settings.group, &outcome);
-        self.means.handler.ended(&job.event, &outcome);
+        self.tell(&job.event, &outcome);
         match outcome {
             Outcome::Failed { .. } | Outcome::Interrupted { .. } => self.queue.put_back(job, now),
             Outcome::Done | Outcome::DoneBefore | Outcome::Dead { .. } => {
@@ -235,6 +265,30 @@ impl<H: Handler> Crew<H> {
                 }
                 self.queue.settle(&job, now);
             }
+        }
+    }
+}
+
+impl<H: Handler> Crew<H> {
+    /// Nothing begins for a while if Postgres is lost. Returns how long the event that met the error waits.
+    fn wait_for_postgres(&mut self, error: &Error, lost: bool, now: Duration) -> Duration {
+        match self.paused {
+            // Another one has met it before.
+            Some(until) if lost => until.saturating_sub(now),
+            _ => {
+                let wait = self.waits.next_wait();
+                self.troubles.tell(error, wait);
+                self.paused = if lost { Some(now + wait) } else { self.paused };
+                wait
+            }
+        }
+    }
+
+    /// Tells the handler, whatever it makes of that.
+    fn tell(&self, event: &Event, outcome: &Outcome) {
+        let told = std::panic::AssertUnwindSafe(|| self.means.handler.ended(event, outcome));
+        if std::panic::catch_unwind(told).is_err() {
+            error!(event = %event.id, "the handler panicked when it was told how an attempt had ended");
         }
     }
 }

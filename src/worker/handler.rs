@@ -9,6 +9,10 @@ use crate::outbox::postgres::Transaction;
 /// has noted it as done; it commits when the second one ends well, and only then the event is acknowledged.
 /// So what is written in it happens once, however often the event is given.
 ///
+/// A handler must not end the transaction itself, nor go on after a statement of it has failed but by a
+/// savepoint: such an attempt has failed. What it sets in the session stays for later events; `set local`
+/// does not.
+///
 /// What is done outside of it (a mail, a call of another service) can happen again: give the other side the
 /// event's `id` to tell, or send it by an outbox of its own.
 pub trait Handler: Send + Sync + 'static {

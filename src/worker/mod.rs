@@ -49,7 +49,7 @@
 //!     let database = Database::from_url("postgres://shop@localhost:5432/shop")?;
 //!     let redis = Server::from_url("redis://localhost:6379/0", "")?;
 //!     let settings = Settings::new("orders", "receipts", "worker-1");
-//!     let stop = async { _ = tokio::signal::ctrl_c().await };
+//!     let stop = async { _ = tokio::signal::ctrl_c().await }; // or SIGTERM, as Kubernetes sends it
 //!     Worker::new(database, redis, settings).run(Receipts, stop).await
 //! }
 //! ```
@@ -63,6 +63,7 @@
 //! Redis counts the attempts, so a worker that dies of an event is counted as well. After the last one the
 //! event goes to `outbox.dead_letter`, with the last error, and is acknowledged; `outbox-relay dead` lists
 //! such events, and asks for one more attempt or discards them. What a lost server interrupts is not counted.
+//! An event that may have killed its worker runs alone at its last attempt, so that none beside it is blamed.
 //!
 //! **Losses.** While Redis or Postgres is away a worker waits and tries again. After a loss of Redis the
 //! relay puts back the stream and the group; the worker reads again what it had not acknowledged, and what
@@ -91,6 +92,8 @@ mod receipts;
 mod settings;
 mod task;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -154,18 +157,19 @@ impl Worker {
         let (receipts, clerk) = Receipts::new(server.clone(), settings.clone());
         telling.spawn(clerk.run());
         let means = Means { handler, database, settings: settings.clone(), receipts };
-        let (mut crew, room) = Crew::new(means, log);
+        let look_back = Arc::<AtomicBool>::default();
+        let (mut crew, room) = Crew::new(means, log, Arc::clone(&look_back));
         let (read, given) = mpsc::channel(1);
-        reading.spawn(Reader { server, settings, room, read }.run());
+        reading.spawn(Reader { server, settings, room, read, look_back }.run());
         info!(worker = name, "worker {name} begins");
-        crew.work(given, stop).await;
+        let worked = crew.work(given, stop).await;
         reading.shutdown().await;
         crew.drain().await;
         let told = async { while telling.join_next().await.is_some() {} };
         // What is not told is given again, and found to be done.
         let _ = timeout(FAREWELL, told).await;
         info!(worker = name, "worker {name} has ended");
-        Ok(())
+        worked
     }
 
     /// Looks whether both servers let it work, and makes its group.
@@ -188,6 +192,7 @@ impl Worker {
         let log = WorkLog::open(&self.database, group, *limit).await?;
         let consumer = Consumer::connect(&self.server, stream, group, consumer).await?;
         consumer.make_group().await?;
+        log.refuse_pooler(&self.database).await?;
         Ok(log)
     }
 }

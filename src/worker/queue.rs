@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) counted: bool,
     /// Nothing else runs beside it: it may be what kills workers.
     pub(super) alone: bool,
+    /// This attempt was counted.
+    pub(super) charged: bool,
     /// It is to be given up, for this reason.
     pub(super) doomed: Option<String>,
     /// It is not tried before.
@@ -78,8 +80,10 @@ pub(super) struct Queue {
     ready: VecDeque<Key>,
     waiting: BTreeSet<(Duration, Key)>,
     held: HashSet<Position>,
+    /// When events that were forgotten were due: read again they wait no longer than they had to.
+    were_due: HashMap<Position, Duration>,
     bytes: usize,
-    /// Events that are not behind one that waits, without those that run.
+    /// Keys whose first event may begin.
     open: usize,
     running: usize,
     alone: bool,
@@ -102,8 +106,16 @@ impl Line {
         self.jobs.insert(at, job);
     }
 
+    /// Takes out what came by the stream and does not run.
+    fn forget(&mut self) -> VecDeque<Job> {
+        let all = std::mem::take(&mut self.jobs).into_iter();
+        let (kept, forgotten) = all.partition(|job| job.origin == Origin::DeadLetter);
+        self.jobs = kept;
+        forgotten
+    }
+
     fn open(&self) -> usize {
-        if matches!(self.place, Place::Waiting(_)) { 0 } else { self.jobs.len() }
+        usize::from(self.place == Place::Ready)
     }
 
     /// Where it stands at `now`.
@@ -120,8 +132,11 @@ impl Line {
 
 impl Queue {
     /// Adds an event, in its place; one that is held already is held once.
-    pub(super) fn push(&mut self, job: Job, now: Duration) {
+    pub(super) fn push(&mut self, mut job: Job, now: Duration) {
         if self.held.insert(job.event.position) {
+            if let Some(was_due) = self.were_due.remove(&job.event.position) {
+                job.due = job.due.map(|due| due.min(was_due));
+            }
             self.bytes += job.event.bytes();
             self.change(&job.key(), now, |line| line.insert(job));
         }
@@ -129,7 +144,7 @@ impl Queue {
 
     /// Gives back an event whose attempt has ended, to be tried again when it is due.
     pub(super) fn put_back(&mut self, job: Job, now: Duration) {
-        self.ended(&job);
+        self.ended();
         self.change(&job.key(), now, |line| {
             line.running = false;
             line.insert(job);
@@ -138,9 +153,8 @@ impl Queue {
 
     /// Takes leave of an event whose attempt has ended for good.
     pub(super) fn settle(&mut self, job: &Job, now: Duration) {
-        self.ended(job);
-        self.held.remove(&job.event.position);
-        self.bytes -= job.event.bytes();
+        self.ended();
+        self.let_go(job);
         self.change(&job.key(), now, |line| line.running = false);
     }
 
@@ -176,19 +190,24 @@ impl Queue {
 
     /// Forgets all that came by the stream and does not run: it will be read again.
     pub(super) fn forget(&mut self, now: Duration) {
+        self.were_due.retain(|_, due| *due > now);
         let keys: Vec<Key> = self.lines.keys().cloned().collect();
         for key in keys {
-            let forgotten: VecDeque<Job> = self.change(&key, now, |line| {
-                let all = std::mem::take(&mut line.jobs).into_iter();
-                let (kept, forgotten) = all.partition(|job| job.origin == Origin::DeadLetter);
-                line.jobs = kept;
-                forgotten
-            });
+            let forgotten = self.change(&key, now, Line::forget);
             for job in forgotten {
-                self.held.remove(&job.event.position);
-                self.bytes -= job.event.bytes();
+                self.let_go(&job);
+                if let Some(due) = job.due {
+                    self.were_due.insert(job.event.position, due);
+                }
             }
         }
+    }
+
+    /// Forgets what came by the stream and stands behind an event that is no longer ours: that one comes
+    /// again first.
+    pub(super) fn forget_behind(&mut self, job: &Job, now: Duration) {
+        let forgotten = self.change(&job.key(), now, Line::forget);
+        forgotten.iter().for_each(|job| self.let_go(job));
     }
 
     /// How many events may be added, so that `ahead` stand ready.
@@ -209,11 +228,15 @@ impl Queue {
         self.running
     }
 
-    fn ended(&mut self, job: &Job) {
+    fn ended(&mut self) {
         self.running -= 1;
-        if job.alone {
-            self.alone = false;
-        }
+        // One that runs alone was the only one.
+        self.alone &= self.running > 0;
+    }
+
+    fn let_go(&mut self, job: &Job) {
+        self.held.remove(&job.event.position);
+        self.bytes -= job.event.bytes();
     }
 
     /// Changes a line, and what is known of it.
@@ -259,7 +282,7 @@ mod tests {
             attempt: 1,
         };
         let (origin, doomed, due) = (Origin::Stream, None, None);
-        Job { event, origin, counted: false, alone: false, doomed, due }
+        Job { event, origin, counted: false, charged: false, alone: false, doomed, due }
     }
 
     fn queue(jobs: impl IntoIterator<Item = Job>, now: Duration) -> Queue {
@@ -292,7 +315,7 @@ mod tests {
         let mut queue = queue([job(1, "a"), job(2, "a"), job(3, "b"), job(4, "b")], now);
         let first = queue.take(now).expect("the first may begin");
         queue.put_back(Job { due: Some(later), ..first }, now);
-        assert_eq!((queue.due(), queue.room(10)), (Some(later), 8));
+        assert_eq!((queue.due(), queue.room(10)), (Some(later), 9));
         assert_eq!(taken(&mut queue, now), [3]);
         queue.settle(&job(3, "b"), now);
         assert_eq!(taken(&mut queue, now), [4]);
@@ -340,8 +363,29 @@ mod tests {
         assert_eq!(taken(&mut queue, now), [1]);
         queue.settle(&job(1, "a"), now);
         assert_eq!(taken(&mut queue, now), [2]);
-        queue.settle(&suspect, now);
+        // It may be none any more when it is given back.
+        queue.put_back(Job { alone: false, due: Some(Duration::from_secs(5)), ..suspect }, now);
         assert_eq!(taken(&mut queue, now), [3]);
+    }
+
+    #[test]
+    fn what_waited_before_it_was_forgotten_waits_no_longer() {
+        let (now, later) = (Duration::ZERO, Duration::from_secs(5));
+        let mut queue = queue([Job { due: Some(later), ..job(1, "a") }], now);
+        queue.forget(now);
+        queue.push(Job { due: Some(10 * later), ..job(1, "a") }, now);
+        assert_eq!(queue.due(), Some(later));
+    }
+
+    #[test]
+    fn a_key_that_runs_leaves_room_for_others() {
+        let now = Duration::ZERO;
+        let mut queue = queue((1..=50).map(|n| job(n, "a")), now);
+        assert_eq!(queue.room(10), 9);
+        assert_eq!(taken(&mut queue, now), [1]);
+        assert_eq!(queue.room(10), 10);
+        queue.settle(&job(1, "a"), now);
+        assert_eq!(queue.room(10), 9);
     }
 
     #[test]

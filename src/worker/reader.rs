@@ -1,6 +1,8 @@
 //! Reads a stream: first what this consumer was given before and has not acknowledged, then what is new,
 //! and now and then what other consumers have let lie.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,6 +22,9 @@ const BLOCK: Duration = Duration::from_secs(1);
 /// How often it is looked for what was given and is not held: the relay may have put a group back unseen.
 pub(super) const LOOK_BACK: Duration = Duration::from_secs(5);
 
+/// After so many jumps in a row it is looked back in time only.
+const JUMPS: u32 = 3;
+
 /// What was read.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -37,6 +42,8 @@ pub(super) struct Reader {
     /// How many entries there is room for.
     pub(super) room: watch::Receiver<usize>,
     pub(super) read: mpsc::Sender<Read>,
+    /// Somebody wants it to look for what was given before.
+    pub(super) look_back: Arc<AtomicBool>,
 }
 
 /// Nobody wants to be told any more.
@@ -58,11 +65,16 @@ impl Reader {
     async fn read_on_one_connection(&mut self, waits: &mut Waits) -> Result<()> {
         let Settings { stream, group, consumer, claim_after, .. } = self.settings.clone();
         let consumer = Consumer::connect(&self.server, &stream, &group, &consumer).await?;
-        if self.read.send(Read::Anew).await.is_err() || self.look_back(&consumer).await?.is_err() {
+        if consumer.is_forgotten().await? {
+            // It was lost before a checkpoint had stored it.
+            consumer.make_group().await?;
+        }
+        let begun = self.read.send(Read::Anew).await;
+        if begun.is_err() || self.look_back(&consumer, Position::END).await?.is_err() {
             return Ok(());
         }
         let (mut looked_back, mut claimed) = (Instant::now(), None::<Instant>);
-        let mut next = None;
+        let (mut next, mut jumps) = (None, 0);
         loop {
             let Ok(room) = self.room().await else { return Ok(()) };
             if claimed.is_none_or(|claimed| claimed.elapsed() >= claim_after / 2) {
@@ -77,14 +89,17 @@ impl Reader {
             let new = consumer.read(room, BLOCK).await?;
             waits.reset();
             let ends = new.first().zip(new.last());
-            let ends = ends.map(|(first, last)| (first.entry.position.n, last.entry.position.n));
+            let ends = ends.map(|(first, last)| (first.entry.position, last.entry.position));
             // Another consumer has what is left out, or the relay has set the group to where it was: then
-            // there are older ones that come first.
-            let jumped = ends.is_some_and(|(first, _)| next != Some(first));
-            next = ends.map_or(next, |(_, last)| Some(last + 1));
-            if jumped || looked_back.elapsed() >= LOOK_BACK {
+            // there are older ones that come first. Where others read as well, that is so nearly each time.
+            let jumped = ends.is_some_and(|(first, _)| next != Some(first.n));
+            jumps = if jumped { jumps + 1 } else { 0 };
+            next = ends.map_or(next, |(_, last)| Some(last.n + 1));
+            let asked = self.look_back.swap(false, Ordering::Relaxed);
+            if asked || jumped && jumps <= JUMPS || looked_back.elapsed() >= LOOK_BACK {
                 looked_back = Instant::now();
-                if self.look_back(&consumer).await?.is_err() {
+                let before = ends.map_or(Position::END, |(first, _)| first);
+                if self.look_back(&consumer, before).await?.is_err() {
                     return Ok(());
                 }
             }
@@ -94,16 +109,24 @@ impl Reader {
         }
     }
 
-    /// Reads all that this consumer was given and has not acknowledged.
-    async fn look_back(&mut self, consumer: &Consumer) -> Result<Result<(), Over>> {
+    /// Reads all before `before` that this consumer was given and has not acknowledged.
+    async fn look_back(
+        &mut self,
+        consumer: &Consumer,
+        before: Position,
+    ) -> Result<Result<(), Over>> {
         let mut after = Position::START;
         loop {
             let Ok(room) = self.room().await else { return Ok(Err(Over)) };
-            let given = consumer.given(after, room).await?;
+            let mut given = consumer.given(after, room).await?;
             let Some(last) = given.last() else { return Ok(Ok(())) };
             after = last.entry.position;
+            given.retain(|delivery| delivery.entry.position < before);
             if self.tell(given).await.is_err() {
                 return Ok(Err(Over));
+            }
+            if after >= before {
+                return Ok(Ok(()));
             }
         }
     }

@@ -19,6 +19,7 @@ const MOST: usize = 1_000;
 #[derive(Debug)]
 enum Message {
     Done(Position),
+    Spare(Position),
     Attempt(Position, oneshot::Sender<Option<u64>>),
 }
 
@@ -33,13 +34,15 @@ pub(super) struct Clerk {
     settings: Settings,
     told: mpsc::UnboundedReceiver<Message>,
     done: Vec<Position>,
+    spared: Vec<Position>,
     attempts: Vec<(Position, oneshot::Sender<Option<u64>>)>,
 }
 
 impl Receipts {
     pub(super) fn new(server: Server, settings: Settings) -> (Self, Clerk) {
         let (sender, told) = mpsc::unbounded_channel();
-        let clerk = Clerk { server, settings, told, done: Vec::new(), attempts: Vec::new() };
+        let (done, spared, attempts) = (Vec::new(), Vec::new(), Vec::new());
+        let clerk = Clerk { server, settings, told, done, spared, attempts };
         (Self(sender), clerk)
     }
 
@@ -47,6 +50,11 @@ impl Receipts {
     /// given again, and is found to be done.
     pub(super) fn done(&self, position: Position) {
         let _ = self.0.send(Message::Done(position));
+    }
+
+    /// An attempt that was counted could not be made: takes it back.
+    pub(super) fn spare(&self, position: Position) {
+        let _ = self.0.send(Message::Spare(position));
     }
 
     /// Counts one more attempt; which one it is, or None if the event is no longer this worker's. Waits while
@@ -79,19 +87,25 @@ impl Clerk {
             // What an error has left over comes first.
             consumer.acknowledge(&self.done).await?;
             self.done.clear();
+            while let Some(position) = self.spared.last() {
+                consumer.spare(*position).await?;
+                self.spared.pop();
+            }
             while let Some((position, _)) = self.attempts.last() {
                 let counted = consumer.attempt(*position).await?;
                 if let Some((_, asked)) = self.attempts.pop() {
                     let _ = asked.send(counted);
                 }
             }
-            waits.reset();
             tokio::select! {
                 message = self.told.recv() => match message {
                     Some(message) => self.take(message),
                     None => return Ok(()),
                 },
-                _ = keep.tick() => consumer.keep().await?,
+                _ = keep.tick() => {
+                    consumer.keep().await?;
+                    waits.reset();
+                }
             }
         }
     }
@@ -102,9 +116,10 @@ impl Clerk {
         while let Some(message) = next {
             match message {
                 Message::Done(position) => self.done.push(position),
+                Message::Spare(position) => self.spared.push(position),
                 Message::Attempt(position, asked) => self.attempts.push((position, asked)),
             }
-            let room = self.done.len() + self.attempts.len() < MOST;
+            let room = self.done.len() + self.spared.len() + self.attempts.len() < MOST;
             next = if room { self.told.try_recv().ok() } else { None };
         }
     }

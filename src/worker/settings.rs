@@ -14,7 +14,8 @@ pub struct Settings {
     /// The name of this worker within its group: no two at a time, and the same after a restart, for a worker
     /// goes on with what its name was given, in order, where another one has to wait `claim_after`.
     pub consumer: String,
-    /// Events worked on at the same time, each on a connection to Postgres of its own: 8 (1 to 1,000).
+    /// Events worked on at the same time, each on a connection to Postgres of its own, with one more for
+    /// dead letters: 8 (1 to 1,000).
     pub handlers: usize,
     /// Attempts with an event before it is given up: 8 (1 to 1,000).
     pub attempts: u64,

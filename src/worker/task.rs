@@ -2,14 +2,20 @@
 //! last.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::attempt::{Ended, attempt};
 use super::handler::{Failure, Handler};
 use super::queue::{Job, Origin};
 use super::receipts::Receipts;
 use super::settings::Settings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result, Target};
 use crate::outbox::{Buried, Database, WorkLog};
+
+/// A Postgres that lets nobody in within this long is away.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// Dead letters looked for at once, for each handler.
+const RETRIED: usize = 16;
 
 /// What attempts need; shared by all.
 pub(super) struct Means<H> {
@@ -24,6 +30,8 @@ pub(super) struct Finished {
     pub(super) job: Job,
     /// Its connection, if it can be used again.
     pub(super) log: Option<WorkLog>,
+    /// Postgres cannot be asked, so no other event needs to be tried.
+    pub(super) lost: bool,
     pub(super) ended: Result<Verdict>,
 }
 
@@ -44,10 +52,17 @@ pub(super) async fn run<H: Handler>(
     mut log: Option<WorkLog>,
 ) -> Finished {
     let ended = means.make(&mut job, &mut log).await;
+    // One that is open after an error is well: what failed is about this event alone.
+    let lost = ended.is_err() && log.as_ref().is_none_or(WorkLog::is_closed);
     if ended.is_err() {
         log = None;
     }
-    Finished { job, log, ended }
+    Finished { job, log, lost, ended }
+}
+
+fn silent() -> Error {
+    let context = format!("Postgres lets nobody in within {} s", ANSWERS.as_secs());
+    Target::Postgres.error(Kind::Unavailable, context)
 }
 
 impl<H: Handler> Means<H> {
@@ -63,6 +78,9 @@ impl<H: Handler> Means<H> {
                 Ended::Failed(failure) => failure,
                 Ended::Late(failure) => {
                     *log = None;
+                    // Was it the handler, or does nobody get an answer?
+                    let asked = tokio::time::timeout(ANSWERS, self.open(log)).await;
+                    asked.map_err(|_| silent())??;
                     failure
                 }
             };
@@ -82,7 +100,7 @@ impl<H: Handler> Means<H> {
             Origin::DeadLetter => self.open(log).await?.take_retry(job.event.id).await?,
         };
         if let Some(attempt) = counted {
-            (job.event.attempt, job.counted) = (attempt, false);
+            (job.event.attempt, job.counted, job.charged) = (attempt, false, true);
         }
         Ok(counted.is_some())
     }
@@ -99,7 +117,7 @@ impl<H: Handler> Means<H> {
     /// Dead letters that somebody wants tried once more.
     pub(super) async fn retries(&self, log: &mut Option<WorkLog>) -> Result<Vec<Buried>> {
         let Settings { stream, handlers, .. } = &self.settings;
-        self.open(log).await?.retries(stream, *handlers).await
+        self.open(log).await?.retries(stream, *handlers * RETRIED).await
     }
 
     async fn open<'a>(&self, log: &'a mut Option<WorkLog>) -> Result<&'a mut WorkLog> {

@@ -87,6 +87,7 @@ async fn a_job_that_kills_its_worker_is_given_up_and_what_ran_beside_it_is_not()
             break;
         }
         deaths += 1;
+        assert!(deaths <= 4, "it is given up after its fourth attempt");
     }
     assert_eq!(deaths, 4);
     let sql = "select count(*) from outbox.dead_letter \
@@ -119,4 +120,30 @@ async fn two_workers_with_the_same_event_do_it_once() {
     shop.every_event_was_done_once(1).await;
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_swallows_an_error_of_postgres_or_ends_its_transaction_has_not_succeeded() {
+    let shop = Shop::open().await;
+    let swallows = shop.order(1, 1, "swallow").await;
+    let undoes = shop.order(2, 1, "end rollback").await;
+    let commits = shop.order(3, 1, "end commit").await;
+    let worker = shop.start(Settings { attempts: 1, ..shop.settings("worker-1") });
+    let ended = |event, said: &str| match worker.outcomes_of(event).as_slice() {
+        [Outcome::Dead { error }] => error.contains(said),
+        _ => false,
+    };
+    eventually("they are given up", BOUND, || async {
+        ended(swallows, "aborted") && ended(undoes, "ended its transaction itself")
+    })
+    .await;
+    // Its work is there, and so is the note.
+    eventually("it is left as it is", BOUND, || async {
+        worker.outcomes_of(commits) == [Outcome::DoneBefore]
+    })
+    .await;
+    shop.nothing_is_pending().await;
+    assert_eq!(shop.number("select count(*) from work.receipts").await, 1);
+    assert_eq!(shop.number("select count(*) from outbox.dead_letter").await, 2);
+    worker.stop().await;
 }

@@ -95,14 +95,17 @@ async fn two_workers_of_one_group_are_killed_in_turn_for_a_minute_and_every_orde
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_lost_in_the_middle_costs_waiting_and_no_attempt() {
     let mut shop = Shop::open().await;
-    let settings = Settings { attempts: 1, handlers: 4, ..shop.settings("worker-1") };
+    let settings = Settings { attempts: 2, handlers: 4, ..shop.settings("worker-1") };
     let worker = shop.start(settings);
-    shop.orders(0..400, "sleep 0.01").await;
+    // The second attempt is the last one, and is interrupted.
+    shop.orders(0..400, "fail_then_sleep").await;
     for _ in 0..3 {
         let done = shop.number("select count(*) from work.receipts").await;
         let more = format!("select least(count(*), {0}) from work.receipts", done + 30);
         shop.becomes("more are done", &more, done + 30).await;
         shop.world.postgres.stop_immediate().unwrap();
+        // What it remembers of its attempts is read again.
+        shop.world.redis::<u64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
         shop.world.postgres.restart().unwrap();
     }
     shop.done(400).await;
@@ -127,7 +130,8 @@ async fn what_a_dead_worker_was_given_is_taken_over() {
     shop.read_by(2).await;
     let held_since = Instant::now();
     while held_since.elapsed() < Duration::from_millis(2_500) {
-        assert_eq!(other.outcomes.lock().unwrap().len(), 0);
+        let taken = ["XPENDING", "orders", super::shop::GROUP, "-", "+", "10", "worker-2"];
+        assert_eq!(shop.world.redis::<Vec<redis::Value>>(&taken).await, []);
         shop.waiting(2).await;
     }
     dead.kill();
@@ -217,5 +221,21 @@ async fn what_is_put_back_behind_its_back_is_done_although_the_stream_is_never_q
     shop.done(order - 9).await;
     shop.nothing_is_pending().await;
     shop.every_event_was_done_once(order - 9).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_lost_before_it_was_stored_is_made_again() {
+    let world = crate::support::world::World::new().await;
+    let shop = Shop::open_with_checkpoints(world, "1m").await;
+    shop.order(1, 1, "work").await;
+    let worker = shop.start(shop.settings("worker-1"));
+    shop.done(1).await;
+    shop.world.redis::<()>(&["FLUSHALL"]).await;
+    shop.order(2, 1, "work").await;
+    shop.world.holds("orders", 2).await;
+    shop.done(2).await;
+    shop.nothing_is_pending().await;
+    shop.every_event_was_done_once(2).await;
     worker.stop().await;
 }

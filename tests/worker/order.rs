@@ -14,7 +14,12 @@ const CROSSED: &str = "select count(*) from work.receipts a join work.receipts b
 async fn events_of_a_key_are_done_in_their_order_and_others_beside_them() {
     let shop = Shop::open().await;
     let gate = shop.gate().await;
-    shop.order(1, 1, "wait").await;
+    shop.order(1, -300, "wait").await;
+    // More than are read ahead.
+    let sql = "insert into outbox.entry (stream, key, payload) \
+               select 'orders', '1', jsonb_build_object('order', 1, 'step', -n, 'do', 'work') \
+               from generate_series(200, 1, -1) n";
+    shop.world.sql(sql).await;
     for step in 2..=30 {
         for order in 1..=8 {
             shop.order(order, step, "sleep 0.001").await;
@@ -25,10 +30,10 @@ async fn events_of_a_key_are_done_in_their_order_and_others_beside_them() {
     // All but those behind the one that waits.
     shop.done(7 * 29).await;
     drop(gate);
-    shop.done(8 * 29 + 1).await;
+    shop.done(8 * 29 + 201).await;
     assert_eq!(shop.number(CROSSED).await, 0);
     shop.nothing_is_pending().await;
-    shop.every_event_was_done_once(8 * 29 + 1).await;
+    shop.every_event_was_done_once(8 * 29 + 201).await;
     worker.stop().await;
 }
 
@@ -75,6 +80,8 @@ async fn a_failing_key_does_not_stop_a_stream_however_much_waits_behind_it() {
 async fn partitions_of_a_cluster_have_a_worker_each() {
     let shop = Shop::open_with(World::with_cluster(0).await).await;
     shop.world.sql("select outbox.set_partitions('orders', 4)").await;
+    let sql = "select count(*) from outbox.partitioning where partitions = 4";
+    shop.becomes("rows go to the partitions", sql, 1).await;
     let partitions: Vec<String> = (0..4).map(|n| format!("orders:{{{n}}}")).collect();
     let start = |stream: &String| {
         shop.start(Settings { stream: stream.clone(), ..shop.settings("worker-1") })

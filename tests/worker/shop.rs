@@ -87,6 +87,15 @@ impl Handler for Receipts {
         match order.action.split_once(' ').unwrap_or((&order.action, "")) {
             ("fail", "") => Err("the printer is on fire".into()),
             ("fail", times) if event.attempt <= times.parse::<u64>()? => Err("out of paper".into()),
+            ("fail_then_sleep", _) if event.attempt == 1 => Err("out of paper".into()),
+            ("fail_then_sleep", _) => {
+                Ok(transaction.batch_execute("select pg_sleep(0.05)").await?)
+            }
+            ("swallow", _) => {
+                let _ = transaction.batch_execute("select 1 / 0").await;
+                Ok(())
+            }
+            ("end", how) => Ok(transaction.batch_execute(how).await?),
             ("refuse", _) => Err(Failure::for_good("no such customer")),
             ("panic", _) => panic!("the handler has a bug"),
             ("hang", _) => std::future::pending().await,
@@ -117,8 +126,12 @@ impl Shop {
     }
 
     pub(super) async fn open_with(world: World) -> Self {
+        Self::open_with_checkpoints(world, "100ms").await
+    }
+
+    pub(super) async fn open_with_checkpoints(world: World, every: &str) -> Self {
         world.sql(SCHEMA).await;
-        let relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", "100ms")]);
+        let relay = world.relay("relay", &[("OUTBOX_CHECKPOINT", every)]);
         relay.logged("leading with token").await;
         Self { world, relay }
     }
