@@ -112,7 +112,11 @@ impl Sampler {
         let transaction = survey.oldest_transaction().await?;
         self.see_transaction(transaction);
         // On a standby the same rows would be counted twice.
-        let streams = if health.is_standing_by() { Vec::new() } else { survey.streams().await? };
+        let (streams, dead) = match health.is_standing_by() {
+            true => (Vec::new(), 0),
+            false => (survey.streams().await?, survey.dead_letters().await?),
+        };
+        health.metrics().given_up(dead);
         self.see_streams(&streams);
         self.due = Some(Instant::now() + SAMPLE.max(begun.elapsed() * SHARE));
         Ok(())

@@ -142,7 +142,8 @@ impl Metrics {
         let last_loop = recorder.register_gauge(&key(LAST_LOOP, &[]), &METADATA);
         let inner = Inner { recorder, limit, named, groups, delivery, batch, last_loop };
         let metrics = Self(Arc::new(inner));
-        for name in [OLDEST_AGE, TRANSACTION_AGE, LEADER, LAST_CHECKPOINT, LAST_PURGE] {
+        for name in [OLDEST_AGE, TRANSACTION_AGE, DEAD_LETTERS, LEADER, LAST_CHECKPOINT, LAST_PURGE]
+        {
             metrics.gauge(name, &[]).set(0.0);
         }
         for loss in Loss::ALL {
@@ -256,6 +257,11 @@ impl Metrics {
         }
         self.gauge(OLDEST_AGE, &[]).set(oldest.as_secs_f64());
         self.gauge(TRANSACTION_AGE, &[]).set(transaction.as_secs_f64());
+    }
+
+    /// So many events were given up by workers.
+    pub fn given_up(&self, events: u64) {
+        self.gauge(DEAD_LETTERS, &[]).set(events as f64);
     }
 
     /// Consumer groups of all streams as last seen. Of a stream at most 20 have a label of their own; a

@@ -16,6 +16,7 @@ pub(super) const GROUP_LAG: &str = "outbox_relay_group_lag_entries";
 pub(super) const LAST_CHECKPOINT: &str = "outbox_relay_last_checkpoint_timestamp_seconds";
 pub(super) const LAST_PURGE: &str = "outbox_relay_last_purge_timestamp_seconds";
 pub(super) const TRANSACTION_AGE: &str = "outbox_relay_oldest_transaction_age_seconds";
+pub(super) const DEAD_LETTERS: &str = "outbox_relay_dead_letters";
 pub(super) const LEADER: &str = "outbox_relay_leader";
 pub(super) const LAST_LOOP: &str = "outbox_relay_last_loop_timestamp_seconds";
 pub(super) const REVIEW_FINDINGS: &str = "outbox_relay_review_findings";
@@ -33,7 +34,7 @@ pub(super) const COUNTERS: [(&str, &str); 4] = [
     (ERRORS, "Errors, by the server they are about and by kind; each is also one line in the log."),
 ];
 
-pub(super) const GAUGES: [(&str, &str); 14] = [
+pub(super) const GAUGES: [(&str, &str); 15] = [
     (UNDISPATCHED, "Committed rows that are not known to be in Redis, by stream; 0 on a standby."),
     (
         OLDEST_AGE,
@@ -54,6 +55,7 @@ pub(super) const GAUGES: [(&str, &str); 14] = [
         TRANSACTION_AGE,
         "Age of the oldest open or prepared transaction in the database; 0 if there is none.",
     ),
+    (DEAD_LETTERS, "Events that workers have given up, in outbox.dead_letter; 0 on a standby."),
     (LEADER, "1 while this relay holds the lease, 0 while it stands by or holds none."),
     (LAST_LOOP, "When the main loop last moved, whatever the servers do. What /livez looks at."),
     (

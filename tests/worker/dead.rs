@@ -24,6 +24,11 @@ async fn a_poisoned_job_stops_coming_back_after_its_limit_and_is_found_in_the_de
 
     let urls = shop.world.urls();
     let database = [("DATABASE_URL", urls.0.as_str())];
+    let address = crate::metrics::address(&shop.relay).await;
+    eventually("the metric counts it", BOUND, || async {
+        crate::metrics::value(&address, "outbox_relay_dead_letters").await == Some(1.0)
+    })
+    .await;
     let status = shop.world.status_text();
     assert!(status.contains("1 event that workers gave up"), "{status}");
     let listed = command(&["dead", "list"], &database);
