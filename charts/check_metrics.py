@@ -456,13 +456,20 @@ def check_ill(servers, rules, redis, relays, quiet):
         transaction.stdin.write("begin; select txid_current();\n")
         transaction.stdin.flush()
         servers.redis("FLUSHALL")
+        servers.psql(
+            "insert into outbox.dead_letter (consumer_group, event_id, stream, entry_id, payload, created_at, "
+            "deliveries, error) values ('mail', gen_random_uuid(), 'orders', '1-1', '{}', now(), 8, 'no such address')"
+        )
         servers.redis(*"SET invoices in-the-way".split())
         servers.redis(*"XGROUP CREATE payments forgotten 0 MKSTREAM".split())
         payments = "insert into outbox.entry (stream, payload) select 'payments', '{}' from generate_series(1, %d)"
         servers.psql("insert into outbox.entry (stream, payload) values ('invoices', '{}')", payments % LIMIT)
         eventually(20, lambda: servers.query('outbox_relay_stream_state{stream="payments", state="full"} == 1'))
         servers.redis(*"XTRIM payments MAXLEN 20000".split())
-        names = "RedisLoss StreamHalted GroupAbandoned StreamFull StreamFilling EntriesIrregular TransactionOld"
+        names = (
+            "RedisLoss StreamHalted GroupAbandoned StreamFull StreamFilling EntriesIrregular TransactionOld "
+            "DeadLetters"
+        )
         see({f"OutboxRelay{name}" for name in names.split()}, EMPTY_WHEN_WELL)
         report("the panels that were empty show it", sorted(EMPTY_WHEN_WELL - shown))
         transaction.stdin.close()
