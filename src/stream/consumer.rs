@@ -35,6 +35,9 @@ pub fn worker_rights(prefix: &str) -> String {
     format!("~{prefix}* resetchannels -@all +{}", COMMANDS.join(" +"))
 }
 
+/// IDs with fields and values, as XREADGROUP answers.
+type Entries = Vec<(String, Vec<Value>)>;
+
 /// One consumer of one group of one stream, on a connection of its own.
 #[derive(Debug)]
 pub struct Consumer {
@@ -97,8 +100,7 @@ impl Consumer {
         command.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(count);
         command.arg("BLOCK").arg(block.as_millis().max(1) as u64);
         command.arg("STREAMS").arg(self.key()).arg(">");
-        let found: Option<Vec<(String, Vec<(String, Vec<Value>)>)>> =
-            self.redis.command(&command).await?;
+        let found: Option<Vec<(String, Entries)>> = self.redis.command(&command).await?;
         let entries = found.into_iter().flatten().flat_map(|(_, entries)| entries);
         entries
             .map(|(id, fields)| {
