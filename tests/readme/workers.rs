@@ -190,6 +190,7 @@ async fn acts_once(kind: &str) {
     killed_in_its_transaction(&mut trial).await;
     redis_comes_back_empty(&mut trial).await;
     redis_is_flushed(&mut trial).await;
+    redis_is_flushed_of_a_group_in_no_checkpoint(&mut trial).await;
     redis_is_silent(&mut trial).await;
     redis_fails_over(&mut trial).await;
     postgres_starts_again(&mut trial).await;
@@ -219,6 +220,19 @@ async fn redis_comes_back_empty(trial: &mut Trial) {
 
 async fn redis_is_flushed(trial: &mut Trial) {
     let lock = trial.in_the_middle().await;
+    trial.world().redis::<()>(&["FLUSHALL"]).await;
+    drop(lock);
+    trial.ends().await;
+}
+
+/// The relay cannot put the group back; the worker makes it again, and finds done what it is given again.
+async fn redis_is_flushed_of_a_group_in_no_checkpoint(trial: &mut Trial) {
+    let lock = trial.in_the_middle().await;
+    trial.world().redis::<()>(&["XGROUP", "DESTROY", "orders", "workers"]).await;
+    eventually("no checkpoint has the group", BOUND, || async {
+        trial.world().floor("orders").await.1 == 0
+    })
+    .await;
     trial.world().redis::<()>(&["FLUSHALL"]).await;
     drop(lock);
     trial.ends().await;
