@@ -141,7 +141,7 @@ impl Shell {
                 let program = self.world.folder.path().join(name);
                 let mut command = self.command(&[program.to_str().unwrap()], "shop");
                 let url = self.world.postgres.url_of("postgres", "shop");
-                command.env("DATABASE_URL", format!("{url}?sslmode=disable"));
+                command.env("DATABASE_URL", format!("{url}?sslmode=disable&connect_timeout=10"));
                 command
             }
         }

@@ -2,21 +2,24 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use outbox_relay::sandbox::{Redis, RedisOptions};
 use tokio_postgres::Client;
 
 use super::examples::{Shell, blocks};
 use super::shop::Mails;
 use crate::support::command::to_the_end;
 use crate::support::eventually;
+use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
-use crate::support::world::World;
+use crate::support::world::{World, relay_in_redis};
 
 const BOUND: Duration = Duration::from_secs(60);
-/// Events of each trial.
+/// Events of each trial that are about an order.
 const EVENTS: i64 = 20;
 
 /// A worker as a child; killed when dropped.
@@ -60,6 +63,8 @@ struct Trial {
     command: Command,
     relay: Relay,
     shell: Shell,
+    /// What the worker and the relay reach Redis through.
+    front: Proxy,
     /// Orders that were written of, one event each.
     written: i64,
 }
@@ -75,16 +80,14 @@ impl Trial {
         let granted = to_the_end(shell.command(&words, "postgres"), BOUND);
         assert_eq!(granted.code, Some(0), "{granted:#?}");
         shell.world.open_shop(500).await;
-        let relay = shell.world.relay("relay", &[]);
+        let front = Proxy::start(address(&shell.world.redis));
+        command.env("REDIS_URL", format!("redis://{}/", front.addr()));
         let worker = Worker::start(&shell.world, &mut command);
-        let mut trial = Self { worker, command, relay, shell, written: 0 };
+        loses_its_group(&shell.world).await;
+        let relay = shell.world.relay_through("relay", &front, &[]);
+        let mut trial = Self { worker, command, relay, shell, front, written: 0 };
         trial.write().await;
         trial.ends().await;
-        // A group that is younger than the last checkpoint does not come back.
-        eventually("the group is in a checkpoint", BOUND, || async {
-            trial.world().floor("orders").await.1 == 1
-        })
-        .await;
         Some(trial)
     }
 
@@ -96,13 +99,14 @@ impl Trial {
         self.worker = Worker::start(&self.shell.world, &mut self.command);
     }
 
-    /// Writes an event for each of the next orders.
+    /// Writes an event for each of the next orders, and one without a key among them.
     async fn write(&mut self) {
         let (first, last) = (self.written + 1, self.written + EVENTS);
         let sql = format!(
             "insert into outbox.entry (stream, key, payload) \
-             select 'orders', n::text, jsonb_build_object('order_id', n) \
-             from generate_series({first}, {last}) n"
+             select 'orders', case when keyed then n::text end, jsonb_build_object('order_id', n) \
+             from generate_series({first}, {last}) n, (values (true), (false)) as of_n (keyed) \
+             where keyed or n = {first} + 5 order by n"
         );
         self.world().application().await.batch_execute(&sql).await.unwrap();
         self.written = last;
@@ -136,8 +140,13 @@ impl Trial {
         .await;
         world.settled().await;
         eventually("everything is acknowledged", BOUND, || async { self.is_at_rest().await }).await;
-        let once = Mails { orders: written, most: 1, all: written, noted: written };
+        let once = Mails { orders: written, most: 1, all: written, noted: self.events() };
         assert_eq!(world.mails().await, once);
+    }
+
+    /// All events, also those without a key.
+    fn events(&self) -> i64 {
+        self.written + self.written / EVENTS
     }
 
     /// The group was given all, and has acknowledged all of it.
@@ -156,6 +165,18 @@ impl Trial {
     }
 }
 
+fn address(redis: &Redis) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port()))
+}
+
+/// Redis loses the worker's group before any checkpoint has it, and the worker makes it again.
+async fn loses_its_group(world: &World) {
+    let made = async || world.group("orders", "workers").await.is_some();
+    eventually("the worker makes its group", BOUND, made).await;
+    world.redis::<()>(&["FLUSHALL"]).await;
+    eventually("the worker makes its group again", BOUND, made).await;
+}
+
 /// How often XREADGROUP has been called to its end.
 pub(super) async fn calls(world: &World) -> u64 {
     let stats: String = world.redis(&["INFO", "commandstats"]).await;
@@ -169,7 +190,9 @@ async fn acts_once(kind: &str) {
     killed_in_its_transaction(&mut trial).await;
     redis_comes_back_empty(&mut trial).await;
     redis_is_flushed(&mut trial).await;
+    redis_is_flushed_of_a_group_in_no_checkpoint(&mut trial).await;
     redis_is_silent(&mut trial).await;
+    redis_fails_over(&mut trial).await;
     postgres_starts_again(&mut trial).await;
     an_entry_is_removed(&mut trial).await;
     an_effect_fails_each_time(&mut trial).await;
@@ -202,6 +225,19 @@ async fn redis_is_flushed(trial: &mut Trial) {
     trial.ends().await;
 }
 
+/// The relay cannot put the group back; the worker makes it again, and finds done what it is given again.
+async fn redis_is_flushed_of_a_group_in_no_checkpoint(trial: &mut Trial) {
+    let lock = trial.in_the_middle().await;
+    trial.world().redis::<()>(&["XGROUP", "DESTROY", "orders", "workers"]).await;
+    eventually("no checkpoint has the group", BOUND, || async {
+        trial.world().floor("orders").await.1 == 0
+    })
+    .await;
+    trial.world().redis::<()>(&["FLUSHALL"]).await;
+    drop(lock);
+    trial.ends().await;
+}
+
 /// It gives up a call that is not answered.
 async fn redis_is_silent(trial: &mut Trial) {
     let said = trial.worker.log().len();
@@ -210,6 +246,30 @@ async fn redis_is_silent(trial: &mut Trial) {
     trial.world().redis.thaw().unwrap();
     trial.write().await;
     trial.ends().await;
+}
+
+/// Another server takes over, and the one that becomes its replica keeps its connections.
+async fn redis_fails_over(trial: &mut Trial) {
+    let said = trial.worker.log().len();
+    trial.world().redis::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+    let lock = trial.in_the_middle().await;
+    let upstream = format!("127.0.0.1 {}", trial.world().redis.port());
+    let options = RedisOptions::default().with("user", &relay_in_redis());
+    let follower = Redis::start(options.with("replicaof", &upstream)).unwrap();
+    eventually("it follows", BOUND, || async {
+        let role: Vec<redis::Value> = trial.world().redis(&["ROLE"]).await;
+        role[2] != redis::Value::Array(Vec::new())
+    })
+    .await;
+    let former = std::mem::replace(&mut trial.shell.world.redis, follower);
+    trial.world().redis::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    trial.front.retarget(address(&trial.world().redis));
+    let port = trial.world().redis.port().to_string();
+    let mut demoted = redis::Client::open(former.url()).unwrap().get_connection().unwrap();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut demoted).unwrap();
+    drop(lock);
+    trial.ends().await;
+    assert!(trial.worker.log()[said..].contains("read only replica"));
 }
 
 async fn postgres_starts_again(trial: &mut Trial) {
@@ -268,7 +328,7 @@ async fn an_effect_fails_each_time(trial: &mut Trial) {
     trial.world().sql(&note).await;
     eventually("the others are told", BOUND, || async { trial.is_at_rest().await }).await;
     let all = trial.written;
-    let once = Mails { orders: all - 1, most: 1, all: all - 1, noted: all };
+    let once = Mails { orders: all - 1, most: 1, all: all - 1, noted: trial.events() };
     assert_eq!(trial.world().mails().await, once);
 }
 
