@@ -19,8 +19,8 @@ HAVE_REDIS := $(shell command -v redis-server || command -v valkey-server)
 HAVE_POOLER := $(shell command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/null)
 HAVE_CONTAINERS := $(and $(shell command -v buildah),$(shell command -v podman),$(shell command -v runc || \
 	ls /usr/sbin/runc 2>/dev/null))
-# Tests wait more than they work: three for two processors.
-THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
+# Tests wait more than they work: four for two processors.
+THREADS := $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
 
 .PHONY: demo test swarm lint deps pooler containers languages failure simulate mutants bench fuzz charts versions
 
