@@ -393,6 +393,28 @@ async fn a_relay_that_dies_in_it_is_told_within_the_time() {
     ground.world.reconcile().await;
 }
 
+/// The relay that leads stands still from when Redis is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_somebody_holds_meanwhile_is_named_with_that() {
+    let ground = Ground::of(World::new().await).await;
+    let more = [("OUTBOX_CHECKPOINT", "2s"), ("OUTBOX_AUDIT", "60s"), ("OUTBOX_LEASE", "60s")];
+    let relay = ground.world.relay("relay", &more);
+    ground.with_rows(20).await;
+    let drill = ground.begin(&["--within", "5s"]).await;
+    relay.signal(Signal::STOP);
+    let pause = command(&["pause", QUIET], &ground.variables());
+    assert_eq!(pause.code, Some(0), "{pause:#?}");
+    let (status, read) = (ends(drill).await, || ground.said("err"));
+    assert_eq!(status.code(), Some(2), "{}", read());
+    let told = "within 5.0 s stream quiet is not back: stream quiet is paused";
+    assert!(read().contains(told) && read().contains("`outbox-relay verify`"), "{}", read());
+    assert!(!read().contains("nothing is lost"), "nobody has compared: {}", read());
+    relay.signal(Signal::CONT);
+    let resume = command(&["resume", QUIET], &ground.variables());
+    assert_eq!(resume.code, Some(0), "{resume:#?}");
+    ground.world.holds(QUIET, 20).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_at_the_end_is_told() {
     let (ground, _relay) = ground().await;
