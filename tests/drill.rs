@@ -32,9 +32,12 @@ struct Ground {
 
 impl Ground {
     async fn of(world: World) -> Self {
-        let user = ["ACL", "SETUSER", "drill", "on", "nopass"];
-        let rights = format!("{} {} +flushdb", rights(""), rights_in_cluster());
-        let words: Vec<&str> = user.into_iter().chain(rights.split(' ')).collect();
+        let readme = include_str!("../README.md");
+        let line = readme.lines().find(|line| line.starts_with("ACL SETUSER drill ")).unwrap();
+        assert_eq!(line, format!("ACL SETUSER drill on >password {} +flushdb", rights("")));
+        let in_cluster = rights_in_cluster();
+        let words: Vec<&str> =
+            line.split(' ').chain(["nopass"]).chain(in_cluster.split(' ')).collect();
         let nodes: Vec<_> = match &world.cluster {
             Some(cluster) => cluster.nodes.iter().collect(),
             None => vec![&world.redis],
@@ -64,6 +67,11 @@ impl Ground {
 
     /// Begins to hold it; returns when Redis has been emptied.
     async fn begin(&self, more: &[&str]) -> Child {
+        self.begin_until("Redis is empty", more).await
+    }
+
+    /// Begins to hold it; returns when it has said this.
+    async fn begin_until(&self, told: &str, more: &[&str]) -> Child {
         let file = |name| File::create(self.world.folder.path().join(name)).unwrap();
         let drill = Command::new(program())
             .args(self.words(more))
@@ -73,10 +81,7 @@ impl Ground {
             .stderr(file("err"))
             .spawn()
             .unwrap();
-        eventually("Redis is emptied", BOUND, || async {
-            self.said("err").contains("Redis is empty")
-        })
-        .await;
+        eventually(told, BOUND, || async { self.said("err").contains(told) }).await;
         drill
     }
 
@@ -237,7 +242,11 @@ async fn a_redis_that_is_not_named_twice_is_left_alone() {
     ground.refused(&other, 64, &["names another Redis", &word, "--within"]);
     ground.refused(&["drill"], 64, &["--empty: is not given", &word]);
     let prefix = ground.words(&["--prefix", "other:"]);
-    ground.refused(&prefix, 2, &["nothing was emptied", "no relay works", "OUTBOX_PREFIX"]);
+    ground.refused(
+        &prefix,
+        2,
+        &["nothing was emptied", "no relay of this database works", "OUTBOX_PREFIX"],
+    );
     assert_eq!(ground.state().await, before);
     relay.lost_nothing();
     assert!(relay.stop().success());
@@ -260,6 +269,37 @@ async fn keys_that_nobody_would_put_back_need_consent() {
     assert_eq!(json(&ended)["other_keys_removed"], 2, "{ended:#?}");
     assert!(!ground.world.redis::<bool>(&["EXISTS", "cart:1"]).await);
     check_report(&json(&ended), &[QUIET]);
+}
+
+/// The relay stands still, so that the drill waits for its checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_made_while_the_drill_waits_needs_consent_too() {
+    let ground = Ground::of(World::new().await).await;
+    let more = [("OUTBOX_CHECKPOINT", "100ms"), ("OUTBOX_LEASE", "60s")];
+    let relay = ground.world.relay("relay", &more);
+    ground.with_rows(20).await;
+    relay.signal(Signal::STOP);
+    let drill = ground.begin_until("waiting for a checkpoint", &[]).await;
+    ground.world.redis::<()>(&["SET", "cart:1", "1"]).await;
+    relay.signal(Signal::CONT);
+    let (status, read) = (ends(drill).await, || ground.said("err"));
+    assert_eq!(status.code(), Some(2), "{}", read());
+    assert!(read().contains("nothing was emptied: Redis holds 1 key"), "{}", read());
+    assert!(ground.world.redis::<bool>(&["EXISTS", "cart:1"]).await);
+    relay.lost_nothing();
+}
+
+/// A copy of the database beside the one whose relay fills this Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_of_another_postgres_cluster_is_left_alone() {
+    let (ground, relay) = ground().await;
+    relay.signal(Signal::STOP);
+    ground.world.redis::<u64>(&["HSET", "outbox:identity", "system", "1"]).await;
+    let before = ground.state().await;
+    let texts = ["nothing was emptied", "names another Postgres cluster"];
+    ground.refused(&ground.words(&[]), 2, &texts);
+    assert_eq!(ground.state().await, before);
+    relay.signal(Signal::CONT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,16 +381,38 @@ async fn a_relay_that_dies_in_it_is_told_within_the_time() {
     ground.with_rows(20).await;
     let texts = [
         "Redis was emptied, and within 5.0 s stream quiet is not back",
-        "nothing is lost",
         "no relay leads",
         "`outbox-relay run`",
     ];
     let ended = ground.refused(&ground.words(&["--within", "5s", "--json"]), 2, &texts);
+    assert!(!ended.err.contains("nothing is lost"), "nobody has compared: {ended:#?}");
     assert!(ended.took < Duration::from_secs(20), "{ended:#?}");
     assert!(!relay.is_running(), "it died");
     let _next = ground.world.relay("next", &[]);
     ground.world.holds(QUIET, 20).await;
     ground.world.reconcile().await;
+}
+
+/// The relay that leads stands still from when Redis is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_somebody_holds_meanwhile_is_named_with_that() {
+    let ground = Ground::of(World::new().await).await;
+    let more = [("OUTBOX_CHECKPOINT", "2s"), ("OUTBOX_AUDIT", "60s"), ("OUTBOX_LEASE", "60s")];
+    let relay = ground.world.relay("relay", &more);
+    ground.with_rows(20).await;
+    let drill = ground.begin(&["--within", "5s"]).await;
+    relay.signal(Signal::STOP);
+    let pause = command(&["pause", QUIET], &ground.variables());
+    assert_eq!(pause.code, Some(0), "{pause:#?}");
+    let (status, read) = (ends(drill).await, || ground.said("err"));
+    assert_eq!(status.code(), Some(2), "{}", read());
+    let told = "within 5.0 s stream quiet is not back: stream quiet is paused";
+    assert!(read().contains(told) && read().contains("`outbox-relay verify`"), "{}", read());
+    assert!(!read().contains("nothing is lost"), "nobody has compared: {}", read());
+    relay.signal(Signal::CONT);
+    let resume = command(&["resume", QUIET], &ground.variables());
+    assert_eq!(resume.code, Some(0), "{resume:#?}");
+    ground.world.holds(QUIET, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! `outbox-relay drill`: Redis emptied on purpose, and the rebuild watched.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ const NAME: usize = 32;
 
 #[derive(Args, Debug)]
 pub(super) struct DrillArgs {
-    /// The same Redis again, to be sure: host:port as REDIS_URL has them, the name of the primary behind
-    /// sentinels, or all nodes of a cluster with commas between
+    /// The same Redis again, to be sure: host:port as REDIS_URL has them, all nodes of a cluster with commas
+    /// between, or NAME@host:port,… behind sentinels
     #[arg(long, value_name = "REDIS")]
     empty: Option<String>,
     /// Watch for this long at most; consumers that had asked within that time before are waited for
@@ -67,7 +68,8 @@ fn named_twice(server: &Server, given: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// Exit 0 if nothing was lost and every consumer is back, 1 if not; 2 for what cannot be said.
+/// Exit 0 if nothing was lost and every consumer that was at work is back, 1 if not; 2 for what cannot be
+/// said.
 pub(super) async fn run(args: DrillArgs) -> Result<ExitCode> {
     use tokio::signal::unix::{SignalKind, signal};
     let (database, server, within) = args.read()?;
@@ -79,10 +81,16 @@ pub(super) async fn run(args: DrillArgs) -> Result<ExitCode> {
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     eprintln!("emptying Redis at {}", server.name());
+    let emptied = Cell::new(false);
+    let held = async {
+        let watch = drill.empty(within).await?;
+        emptied.set(true);
+        watch.run(tell).await
+    };
     let drilled = tokio::select! {
-        drilled = async { drill.empty(within).await?.run(tell).await } => drilled?,
-        _ = terminate.recv() => return Err(left(&server)),
-        _ = interrupt.recv() => return Err(left(&server)),
+        drilled = held => drilled?,
+        _ = terminate.recv() => return Err(left(&server, emptied.get())),
+        _ = interrupt.recv() => return Err(left(&server, emptied.get())),
     };
     match args.json {
         true => print::json(&drilled)?,
@@ -91,9 +99,13 @@ pub(super) async fn run(args: DrillArgs) -> Result<ExitCode> {
     Ok(if drilled.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn left(server: &Server) -> Error {
+fn left(server: &Server, emptied: bool) -> Error {
+    let when = match emptied {
+        true => "after Redis was emptied",
+        false => "when Redis may have been emptied, all of it or a part, or nothing",
+    };
     let context = format!(
-        "stopped by a signal after Redis at {} was emptied; the relay puts everything back by itself, and \
+        "stopped by a signal {when}, at {}; the relay puts everything back by itself, and \
          `outbox-relay status` says how far it is",
         server.name()
     );
@@ -124,7 +136,7 @@ fn table(drilled: &Drilled) -> String {
 }
 
 fn stream(stream: &StreamDrilled) -> String {
-    let again: u64 = stream.groups.iter().map(|group| group.delivered_again).sum();
+    let again: u64 = stream.groups.iter().filter_map(|group| group.delivered_again).sum();
     let mut text = format!(
         "{:<NAME$} {:>11} {:>11} {:>9} {:>9} {:>11} {:>9}\n",
         shortened(&stream.stream, NAME),
@@ -152,10 +164,16 @@ fn group(group: &GroupDrilled) -> String {
     };
     let mut text = format!("    group {name}: {consumers}\n");
     if !group.back {
-        let gone = format!(
-            "! group {name} is not there, or before where the relay had put it: somebody has removed or \
-             moved it, or it was made after the last checkpoint"
-        );
+        let gone = match group.stored {
+            true => format!(
+                "! group {name} is not there, or before where the relay had put it: somebody has removed \
+                 or moved it"
+            ),
+            false => format!(
+                "! group {name} was never stored, for it was made after the last checkpoint: it is not \
+                 there, or begins where somebody has made it anew"
+            ),
+        };
         text.push_str(&format!("{}\n", wrapped(&gone, 4)));
     }
     for one in group.consumers.iter().filter(|one| one.back_after_seconds.is_none()) {
@@ -206,7 +224,10 @@ fn verdict(drilled: &Drilled) -> String {
         true if before == 0 => format!(
             "nothing could be lost, for no entry was in Redis at {redis}; hold a drill while writers write"
         ),
-        true => format!("nothing was lost in Redis at {redis}, and every consumer is back"),
+        true => format!(
+            "nothing was lost in Redis at {redis}, and every consumer that was at work is \
+                         back"
+        ),
         false if wrong.is_empty() => "LOST: `outbox-relay verify` says what".to_owned(),
         false => wrong.join("; "),
     }
@@ -234,5 +255,10 @@ mod tests {
         assert_eq!(named_twice(&cluster, Some("a:1, b:2")), Ok(()));
         assert_eq!(named_twice(&cluster, Some("a:1,b:2")), Ok(()));
         assert!(named_twice(&cluster, Some("a:1")).is_err());
+        let url = "redis+sentinel://u:secret@a,b:1/mymaster/0";
+        let sentinels = Server::from_url(url, "").expect("a URL");
+        assert_eq!(named_twice(&sentinels, Some("mymaster@a:26379,b:1")), Ok(()));
+        let told = named_twice(&sentinels, Some("mymaster")).expect_err("it is so everywhere");
+        assert!(told.contains("give --empty mymaster@a:26379,b:1"), "{told}");
     }
 }

@@ -13,9 +13,14 @@
 --             same clock, so one that went ahead and back again is covered as well. What is left is a clock
 --             that is behind by more than that when the number was lost: a failover to such a machine.
 --             Lua's numbers are exact up to 2^53: as microseconds, the year 2255.
+--             HSET is first, so that it is refused when memory is out; a user that may not PEXPIRE leaves
+--             nothing that never expires, for what was written is taken back.
 local function text(number) return string.format('%.0f', number) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local function failed(made)
+    return type(made) == 'table' and made.err and {err = (made.err:gsub('^@user_script: %d+: %-', ''))}
+end
 -- As pcall: Redis 6.2 hides the code of an error that ends a script. Of a write, it puts a place before it.
 local lock = redis.pcall('HMGET', KEYS[1], 'token', 'until', 'fence', 'holder')
 if lock.err then return lock end
@@ -29,6 +34,10 @@ if not held then
 end
 local made = redis.pcall('HSET', KEYS[1], 'token', ARGV[1], 'holder', ARGV[2], 'fence', text(fence),
     'until', text(now + ARGV[3] * 1000))
-if type(made) == 'table' and made.err then return {err = (made.err:gsub('^@user_script: %d+: %-', ''))} end
-redis.call('PEXPIRE', KEYS[1], text(ARGV[3] + ARGV[4]))
+if failed(made) then return failed(made) end
+made = redis.pcall('PEXPIRE', KEYS[1], text(ARGV[3] + ARGV[4]))
+if failed(made) then
+    redis.pcall('HDEL', KEYS[1], 'token', 'holder', 'until', lock[3] and 'until' or 'fence')
+    return failed(made)
+end
 return {'held', text(fence)}

@@ -9,8 +9,14 @@
 -- Form:       a part counts as a whole until all of it is older than the time. So there are never more than
 --             the limit within any such time, whenever it begins, and what was let through counts for a part
 --             longer than it had to; the parts are all that is kept, however high the limit is. A clock that
---             goes back lets parts count that are still to come: fewer are let through, never more.
+--             goes back lets parts count that are still to come: fewer are let through. But not those that
+--             are further ahead than the time: after a clock that was far ahead they would count for as long.
+--             HINCRBY is before PEXPIRE, so that it is refused when memory is out; a user that may not
+--             PEXPIRE leaves no key that never expires, for what was written is taken back.
 local function text(number) return string.format('%.0f', number) end
+local function failed(made)
+    return type(made) == 'table' and made.err and {err = (made.err:gsub('^@user_script: %d+: %-', ''))}
+end
 local limit, cost, window, width =
     tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
@@ -22,7 +28,7 @@ if flat.err then return flat end
 local parts, used, last = {}, 0, ends
 for i = 1, #flat, 2 do
     local part = {ends = tonumber(flat[i]), count = tonumber(flat[i + 1])}
-    if part.ends <= now - window then
+    if part.ends <= now - window or part.ends > ends + window then
         redis.call('HDEL', KEYS[1], flat[i])
     else
         parts[#parts + 1] = part
@@ -41,8 +47,10 @@ if used + cost > limit then
     end
 end
 local counted = redis.pcall('HINCRBY', KEYS[1], text(ends), cost)
-if type(counted) == 'table' then
-    return {err = (counted.err:gsub('^@user_script: %d+: %-', ''))}
+if failed(counted) then return failed(counted) end
+local expires = redis.pcall('PEXPIRE', KEYS[1], text(math.ceil((last + window - now) / 1000)))
+if failed(expires) then
+    if counted == cost then redis.pcall('HDEL', KEYS[1], text(ends)) end
+    return failed(expires)
 end
-redis.call('PEXPIRE', KEYS[1], text(math.ceil((last + window - now) / 1000)))
 return {'allowed', text(limit - used - cost)}

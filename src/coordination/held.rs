@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::expiry::Expiry;
 use super::link::{Patience, odd};
-use super::lock::{Claim, Owner};
+use super::lock::{Claim, Owner, Released};
 use crate::error::{Error, Kind, Result};
 
 /// An answer to a renewal is waited for so long at least: making a connection takes a few round trips.
@@ -121,8 +121,9 @@ impl Held {
 
     /// Waits until the lock is known to be lost: its key is gone, somebody else's token is there, or it
     /// cannot be renewed before it expires. That is known before the expiry has passed since it was last
-    /// held for sure. Never ends while the lock is held; once released, it counts as lost when the expiry is
-    /// over.
+    /// held for sure. Not where Redis has failed over and the old primary still answers the holder: it is
+    /// known when that ends. Never ends while the lock is held; once released, it counts as lost when the
+    /// expiry is over.
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + use<> {
         let (mut state, key) = (self.state.clone(), self.key());
         async move {
@@ -150,31 +151,37 @@ impl Held {
     /// Does some work while the lock is held. If it is lost, the work is dropped where it waits.
     ///
     /// # Errors
-    /// That the lock was lost, before the work was done or just when it was.
+    /// That the lock was lost before the work was done, as far as is known when it is.
     pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Lost> {
         tokio::select! {
             biased;
             lost = self.lost() => Err(lost),
-            done = work => Ok(done),
+            // It may have blocked the thread, and nobody else could look.
+            done = work => self.ensure().map(|()| done),
         }
     }
 
-    /// Gives the lock back, so that the next one need not wait for its expiry.
+    /// Gives the lock back, so that the next one need not wait for its expiry. Where the answer is lost and
+    /// the lock is gone when Redis is asked again, it counts as given back by what was asked first, unless it
+    /// was known to be lost before: a loss in just that moment is not told.
     ///
     /// # Errors
     /// `Superseded` if it was lost before; `Unavailable`, `Busy` or `Refused` if Redis cannot be told, and
     /// then it expires.
     pub async fn release(mut self) -> Result<()> {
         self.renewal.abort();
-        let before = self.state.borrow().lost.clone();
+        let before = self.ensure().err();
         let released = self.owner.claim.release(Patience::of(self.patience)).await?;
         self.owner.owns = false;
         let key = self.key();
-        debug!(key = &*key, released, "gave back a lock");
-        let gone = || "somebody has removed it, or it expired".into();
-        match released {
-            true => Ok(()),
-            false => Err(Lost { key, why: before.unwrap_or_else(gone) }.into()),
+        debug!(key = &*key, ?released, "gave back a lock");
+        match (released, before) {
+            (Released::Here, _) | (Released::Unclear, None) => Ok(()),
+            (_, Some(lost)) => Err(lost.into()),
+            (Released::Gone, None) => {
+                let why = "somebody has removed it, or it expired".into();
+                Err(Lost { key, why }.into())
+            }
         }
     }
 

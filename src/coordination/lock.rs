@@ -102,6 +102,17 @@ fn poll_wait() -> Duration {
     Duration::from_millis(POLL.0 + random)
 }
 
+/// What came of giving a lock back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Released {
+    /// It was held until then.
+    Here,
+    /// It was not held any more.
+    Gone,
+    /// It is gone, and an earlier try, whose answer was lost, may have given it back.
+    Unclear,
+}
+
 /// A lock with the token of one attempt at it.
 #[derive(Clone)]
 pub(super) struct Claim {
@@ -126,17 +137,17 @@ impl Claim {
         self.link.ask(&Question { script, key: &self.key, arguments: &arguments }, patience).await
     }
 
-    /// Gives it back; whether it was there to be given.
-    pub(super) async fn release(&self, patience: Patience) -> Result<bool> {
+    /// Gives it back, if it is there to be given.
+    pub(super) async fn release(&self, patience: Patience) -> Result<Released> {
         let remembered = REMEMBERED.as_millis().to_string();
         let arguments = [&*self.token, &remembered];
         let asked =
             Question { script: &self.link.scripts.release, key: &self.key, arguments: &arguments };
         let answer = self.link.ask(&asked, patience).await?;
         match answer.words.first().map(String::as_str) {
-            Some("released") => Ok(true),
-            // An earlier try, whose answer was lost, may have given it back.
-            Some("gone") => Ok(answer.again),
+            Some("released") => Ok(Released::Here),
+            Some("gone") if answer.again => Ok(Released::Unclear),
+            Some("gone") => Ok(Released::Gone),
             _ => Err(odd(&self.key)),
         }
     }

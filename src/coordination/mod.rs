@@ -58,6 +58,9 @@
 //! ```
 //!
 //! No row means that somebody else was there who holds the lock later, and that nothing was written: stop.
+//! But by `fence < $2` the same holder's second write hits no row either, nor does its retry of one whose
+//! answer was lost. Where it may write the same again, the first form takes `fence <= $2`. A claim keeps `<`:
+//! who tries it again without a row first reads whether `fence` is its own number by then.
 //! For several records, write them in the transaction of that update. The first form alone is not enough
 //! for what was read before: a late worker could still write between somebody's read and write, and its
 //! change would be lost. A claim, once made, is noticed by everybody who made one before.
@@ -73,11 +76,16 @@
 //! - While Redis keeps what it has and its clock does not jump, one worker at a time holds a lock.
 //! - A loss of a lock is told to its holder ([`Held::lost`], [`Held::while_held`]): with the next renewal,
 //!   a third of the expiry, or, where Redis does not answer, before the expiry is over. By the clock of the
-//!   holder's machine, which may stand still while that machine is suspended.
+//!   holder's machine, which may stand still while that machine is suspended. In a split brain, where the old
+//!   primary is cut off together with the holder and goes on answering it, not before the partition heals:
+//!   `min-replicas-to-write 1` makes such a primary, from Redis 7 on, refuse renewals after its
+//!   `min-replicas-max-lag`, and then the loss is told.
 //! - Who cannot take or keep a lock waits, or is refused. If an answer is lost on the way, a lock may be
 //!   nobody's until it expires.
-//! - A rate limit counts from nothing when Redis loses it. A once marker that is lost is a second first: it
-//!   is a filter. What must happen once is noted in Postgres, in the transaction of its effect.
+//! - A rate limit is never exceeded while Redis keeps it and its clock does not jump. It counts from nothing
+//!   when Redis loses it, and forgets what a clock that was ahead by more than its time had counted.
+//! - A once marker that is lost is a second first: it is a filter. What must happen once is noted in
+//!   Postgres, in the transaction of its effect.
 //!
 //! # In Redis
 //!
@@ -91,7 +99,8 @@
 //! clock that goes back. Nothing else is written, each script has one key, and every key expires. To take a
 //! lock from somebody by hand, `DEL` it: the holder is told with its next renewal. Redis 6.2 or later, or
 //! Valkey; alone, behind sentinels, or as a cluster, as [`Server::new`] reads URLs. Where memory is short,
-//! a `maxmemory-policy` that begins with `volatile-` may evict locks, as a loss.
+//! a `maxmemory-policy` that begins with `volatile-` may evict locks, as a loss; with `noeviction` locks that
+//! are held are kept, and none is taken.
 
 mod expiry;
 mod held;

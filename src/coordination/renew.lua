@@ -6,7 +6,8 @@
 --             after that.
 -- Returns:    {'renewed'}, or {'gone', holder}: it has expired, was removed, or is somebody else's.
 -- Form:       one that has expired is not renewed, even if nobody took it: who held it was told that it is
---             lost.
+--             lost. PEXPIRE is first, for it is allowed when memory is out, and after one write so is the
+--             next: a lock that is held is kept then, while none is taken.
 local function text(number) return string.format('%.0f', number) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -19,6 +20,6 @@ end
 if tonumber(lock[2] or 0) <= now then
     return {'gone', ''}
 end
-redis.call('HSET', KEYS[1], 'until', text(now + ARGV[2] * 1000))
 redis.call('PEXPIRE', KEYS[1], text(ARGV[2] + ARGV[3]))
+redis.call('HSET', KEYS[1], 'until', text(now + ARGV[2] * 1000))
 return {'renewed'}

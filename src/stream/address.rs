@@ -74,11 +74,14 @@ impl Address {
         }
     }
 
-    /// The word that a person gives for it: host and port, the name of the primary that sentinels know, or
-    /// all nodes of a cluster.
+    /// The word that a person gives for it: host and port, or all nodes of a cluster. Behind sentinels the
+    /// name of the primary and where they are, for the name alone is the same in every environment.
     pub(super) fn word(&self) -> String {
         match self {
-            Self::Sentinels(sentinels) => sentinels.primary.clone(),
+            Self::Sentinels(sentinels) => {
+                let nodes = sentinels.nodes.iter().map(|node| place(node.get_connection_info()));
+                format!("{}@{}", sentinels.primary, nodes.collect::<Vec<_>>().join(","))
+            }
             _ => self.name().replace(", ", ","),
         }
     }
@@ -268,7 +271,10 @@ mod tests {
         let Ok(Address::Sentinels(sentinels)) = Address::read(url, &Tls::default()) else {
             panic!("{:?}", read(url));
         };
-        assert_eq!(Address::Sentinels(sentinels.clone()).word(), "main");
+        assert_eq!(Address::Sentinels(sentinels.clone()).word(), "main@a:26379");
+        let url = "redis+sentinel://u:secret@a:1,b,[::1]:3/main/2";
+        let several = Address::read(url, &Tls::default()).map(|address| address.word());
+        assert_eq!(several.as_deref(), Ok("main@a:1,b:26379,::1:3"));
         let own = sentinels.nodes[0].get_connection_info().redis_settings();
         assert_eq!((own.username(), own.password()), (Some("x"), Some("y")));
         let servers = sentinels.server.redis_settings();

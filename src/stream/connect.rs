@@ -71,8 +71,8 @@ impl Server {
         self.known.name()
     }
 
-    /// The word that a person gives to say that it is this one: host and port as the URL has them, the name
-    /// of the primary behind sentinels, or all nodes of a cluster with commas between.
+    /// The word that a person gives to say that it is this one: host and port as the URL has them, all nodes
+    /// of a cluster with commas between, or the name of the primary behind sentinels, an @, and all of them.
     pub fn word(&self) -> String {
         self.known.word()
     }

@@ -11,7 +11,8 @@ use crate::error::{Kind, Result, Target};
 
 impl Server {
     /// Refuses a user that may not empty this Redis. Nothing is removed: FLUSHDB is sent with a word that it
-    /// does not know, and who has no right to the command is told so before the word is looked at.
+    /// does not know, and who has no right to the command is told so before the word is looked at. Queued
+    /// in a MULTI it would be emptied by whoever may FLUSHDB and not MULTI, whose FLUSHDB is run at once.
     ///
     /// # Errors
     /// `Refused` with the right that is missing; any error of the connection.
@@ -42,7 +43,8 @@ impl Server {
 }
 
 impl Redis {
-    /// Removes every key of the database that the URL names, on every primary of a cluster. Returns what each
+    /// Removes every key of the database that the URL names, in a cluster on every primary that has keys of
+    /// ours: with a prefix in braces, on one. Returns what each
     /// of these streams was like just before, in their order, where Redis could say so; nothing of others
     /// comes between, unless there are hundreds of them.
     ///

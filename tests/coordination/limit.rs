@@ -98,6 +98,24 @@ async fn a_limit_may_be_changed_while_it_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_clock_that_was_far_ahead_has_counted_does_not_count_until_then() {
+    let redis = redis();
+    let limit = at(&redis).rate_limit("user:456", 5, expiry(LONG)).unwrap();
+    let now: (u64, u64) = ask(&redis, &["TIME"]).await;
+    let part = |seconds: u64| ((now.0 + seconds) * 1_000_000).to_string();
+    let (near, far) = (part(LONG.as_secs() / 2), part(36_000));
+    ask::<u64>(&redis, &["HSET", KEY, &near, "2", &far, "5"]).await;
+    ask::<u64>(&redis, &["EXPIRE", KEY, "36060"]).await;
+    assert_eq!(
+        limit.allow().await.unwrap(),
+        Allowance::Allowed { left: 2 },
+        "the near part counts"
+    );
+    let left: u64 = ask(&redis, &["TTL", KEY]).await;
+    assert!(left <= LONG.as_secs() * 2, "it is kept for {left} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_asked_for_again_and_never_lets_more_through() {
     let redis = redis();
     let (proxy, far) = proxied(&redis);

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use outbox_relay::coordination::{Held, Lost};
+use outbox_relay::error::Kind;
 use outbox_relay::sandbox::Redis;
 
-use super::{BOUND, at, keys, next, proxied, receipt, redis, taken, work};
+use super::{BOUND, at, expiry, keys, next, proxied, receipt, redis, taken, work};
 use crate::support::eventually;
 use crate::support::nodes::ask;
+use crate::support::proxy::Direction;
 
 const KEY: &str = "lock:order:42:receipt";
 const TIME: Duration = Duration::from_millis(1_500);
@@ -138,6 +140,46 @@ async fn a_lock_is_renewed_while_it_is_held_and_not_after() {
     assert!(lost.await.is_ok());
 }
 
+/// The answer to the release is lost, but the lock was before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_known_to_be_lost_is_not_given_back() {
+    let redis = redis();
+    let (proxy, far) = proxied(&redis);
+    let held = taken(&receipt(&far, TIME)).await;
+    ask::<u64>(&redis, &["DEL", KEY]).await;
+    tokio::time::timeout(TIME, held.lost()).await.expect("told in time");
+    proxy.cut_after_bytes(Direction::ToClient, 0);
+    let told = held.release().await.expect_err("it was lost");
+    assert_eq!(told.kind(), Kind::Superseded, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_is_kept_while_redis_is_out_of_memory() {
+    let redis = redis();
+    let held = taken(&receipt(&at(&redis), TIME)).await;
+    ask::<()>(&redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let other = at(&redis).patience(TIME / 3).lock("order:43", expiry(TIME)).unwrap();
+    assert_eq!(other.acquire().await.expect_err("there is no room").kind(), Kind::Busy);
+    assert_eq!(held.while_held(work(TIME * 2)).await, Ok(()));
+    held.release().await.unwrap();
+    keys(&redis).await;
+}
+
+/// As one is that a partition cuts off; it answers the holder all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_has_to_have_a_replica_renews_no_lock_without_one() {
+    let redis = redis();
+    let about: String = ask(&redis, &["INFO", "server"]).await;
+    if about.contains("redis_version:6.") {
+        eprintln!("SKIPPED: scripts of Redis 6 do not mind min-replicas-to-write");
+        return;
+    }
+    let (one, lost) = held(&redis).await;
+    ask::<()>(&redis, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let said = told(&one, lost, TIME).await;
+    assert!(said.contains("could not be renewed"), "{said}");
+}
+
 /// The renewal has no thread to run on, as where a handler blocks it: the clock says it all the same.
 #[tokio::test]
 async fn a_holder_that_blocks_its_only_thread_sees_that_the_lock_is_lost() {
@@ -148,6 +190,9 @@ async fn a_holder_that_blocks_its_only_thread_sees_that_the_lock_is_lost() {
     assert!(!held.is_held());
     let lost = held.while_held(work(Duration::ZERO)).await.expect_err("it is late");
     assert!(lost.to_string().contains("could not be renewed in time"), "{lost}");
+    let blocked = next(&receipt(&at(&redis), short)).await;
+    let done = blocked.while_held(async { std::thread::sleep(short) });
+    assert!(done.await.is_err(), "the work was done too late");
     // And it stays lost, although Redis could be asked now.
     work(short).await;
     assert!(!held.is_held());

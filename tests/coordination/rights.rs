@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use outbox_relay::coordination::Coordination;
+use outbox_relay::error::Target;
 use outbox_relay::sandbox::{Redis, RedisOptions};
 
 use super::{expiry, keys, taken, work};
@@ -40,6 +41,22 @@ async fn the_rights_that_the_readme_names_are_enough() {
     assert!(once.first().await.unwrap());
     once.forget().await.unwrap();
     keys(&redis).await;
+}
+
+/// What never expires would stay for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_expire_no_key_is_left() {
+    let rights = rights().replace(" +pexpire", "");
+    let redis = RedisOptions::default().with("user", &format!("locks {rights}"));
+    let redis = Redis::start(redis).unwrap();
+    let url = format!("redis://locks:password@127.0.0.1:{}/", redis.port());
+    let here = Coordination::from_url(&url).unwrap().patience(Duration::from_millis(500));
+    let time = expiry(Duration::from_millis(500));
+    let told = here.lock("order:42", time).unwrap().acquire().await.expect_err("it may not");
+    assert_eq!(told.target(), Some(Target::Redis), "{told}");
+    let limit = here.rate_limit("user:456", 2, time).unwrap();
+    assert!(limit.allow().await.is_err());
+    assert_eq!(keys(&redis).await, Vec::<String>::new());
 }
 
 #[test]

@@ -70,13 +70,14 @@ impl Ends {
         Ok(leader_problem(leader.map(LeaderStatus::from).as_ref()))
     }
 
-    /// Every primary says that it belongs to this outbox.
+    /// Every primary says that it belongs to this outbox, in this Postgres cluster.
     ///
     /// # Errors
     /// `Refused` if one is another outbox's by now; any error of the connection.
     pub(super) async fn is_claimed(&self) -> Result<bool> {
         let claimed = self.redis.refuse_other(&self.owner.id).await?;
-        Ok(claimed.iter().all(|claimed| claimed.id.is_some() && claimed.system.is_some()))
+        let system = Some(&self.owner.system);
+        Ok(claimed.iter().all(|claimed| claimed.id.is_some() && claimed.system.as_ref() == system))
     }
 
     /// Connects to Redis anew.

@@ -1,5 +1,6 @@
 //! What is in Redis before it is emptied, and whether all of it would come back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::ends::{Ends, unready};
 use super::seen::{WatchedGroup, done};
 use super::watch::{Watch, Watched};
 use crate::error::{Kind, Result, Target};
+use crate::group::Group;
 use crate::outbox::{Database, Head, Saved};
 use crate::position::Position;
 use crate::relay::operate::verify::verify;
@@ -49,15 +51,14 @@ impl Drill {
         ends.refuse_unready().await?;
         if !ends.is_claimed().await? {
             return Err(unready(format!(
-                "no relay works on Redis at {}, for the key {}outbox:identity is not there; REDIS_URL and \
-                 OUTBOX_PREFIX must be those of the relay",
+                "no relay of this database works on Redis at {}, for its key {}outbox:identity is not there \
+                 or names another Postgres cluster; REDIS_URL and OUTBOX_PREFIX must be those of the relay",
                 server.name(),
                 server.prefix()
             )));
         }
         let mut drill = Self { ends, heads: Vec::new(), views: Vec::new(), others: 0 };
-        drill.heads = drill.ends.log.heads().await?;
-        drill.heads.sort_by(|a, b| a.stream.cmp(&b.stream));
+        drill.heads = drill.heads_now().await?;
         drill.refuse_others(others_too).await?;
         drill.refuse_phantoms(others_too).await?;
         told("comparing Redis with the log");
@@ -67,8 +68,38 @@ impl Drill {
         drill.ends.server.check_may_empty(&drill.ends.redis).await?;
         told("waiting for a checkpoint of all consumer groups");
         drill.stored().await?;
-        drill.ends.refuse_unready().await?;
+        drill.look_again(others_too).await?;
         Ok(drill)
+    }
+
+    async fn heads_now(&self) -> Result<Vec<Head>> {
+        let mut heads = self.ends.log.heads().await?;
+        heads.sort_by(|a, b| a.stream.cmp(&b.stream));
+        Ok(heads)
+    }
+
+    /// Looks at what came while all else was looked at: the last thing before Redis is emptied.
+    async fn look_again(&mut self, others_too: bool) -> Result<()> {
+        self.ends.refuse_unready().await?;
+        self.heads = self.heads_now().await?;
+        self.refuse_others(others_too).await?;
+        self.refuse_phantoms(others_too).await?;
+        let mut saved = Vec::with_capacity(self.heads.len());
+        for head in &self.heads {
+            saved.push(self.ends.log.saved_groups(&head.stream).await?);
+        }
+        self.views = self.ends.redis.views(&self.names()).await?;
+        let known = self.ends.redis.canaries(&self.ends.owner).await?;
+        for ((head, saved), view) in self.heads.iter().zip(&saved).zip(&self.views) {
+            if let Some(group) = lost_group(head, saved, view, &known) {
+                return Err(unready(format!(
+                    "group {group} of stream {} was made or set back just before, no checkpoint has it as \
+                     it is, and it would not come back; hold the drill again",
+                    head.stream
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn names(&self) -> Vec<Arc<str>> {
@@ -161,9 +192,12 @@ impl Drill {
             }
             tokio::time::sleep(PAUSE).await;
             works = works || rose(&first, &self.canaries().await?);
+            let of_life = self.of_this_life().await?;
             let mut still = Vec::new();
             for at in open {
-                if !self.is_stored(at).await? {
+                let is_of_it =
+                    self.views[at].groups.is_empty() || of_life.contains(&self.heads[at].stream);
+                if !is_of_it || !self.is_stored(at).await? {
                     still.push(at);
                 }
             }
@@ -178,6 +212,13 @@ impl Drill {
             canaries.push((shard, self.ends.redis.canary(shard, &self.ends.owner, 0).await?));
         }
         Ok(canaries)
+    }
+
+    /// Streams whose checkpoint is of a life that Redis is in.
+    async fn of_this_life(&self) -> Result<HashSet<Arc<str>>> {
+        let heads = self.ends.log.heads().await?;
+        let known = self.ends.redis.canaries(&self.ends.owner).await?;
+        Ok(heads.into_iter().filter(|head| is_of(head, &known)).map(|head| head.stream).collect())
     }
 
     async fn is_stored(&self, at: usize) -> Result<bool> {
@@ -206,7 +247,7 @@ impl Drill {
     /// Empties Redis, and begins to watch. `within` is how long everything may take to come back.
     ///
     /// # Errors
-    /// Any error of Redis; a part of it may be empty then.
+    /// Any error of Redis; it may be empty then, all of it or a part.
     pub async fn empty(self, within: Duration) -> Result<Watch> {
         let Self { ends, heads, views, others } = self;
         let names: Vec<Arc<str>> = heads.iter().map(|head| head.stream.clone()).collect();
@@ -219,8 +260,8 @@ impl Drill {
         let consumers: std::collections::HashMap<_, _> =
             groups.into_iter().zip(consumers).collect();
         let last = ends.redis.empty(&names).await.map_err(|error| {
-            let context =
-                "Redis was not emptied, or only a part of it: the relay puts back what is gone";
+            let context = "Redis may have been emptied, all of it or a part, for it did not say so: the \
+                           relay puts back what is gone, and `outbox-relay status` says how far it is";
             Target::Redis.error_by(Kind::Unavailable, context, error)
         })?;
         let begun = Instant::now();
@@ -249,6 +290,24 @@ fn rose(first: &[(Shard, Option<Canary>)], now: &[(Shard, Option<Canary>)]) -> b
         })
 }
 
+/// The checkpoint of a stream is of a life that Redis is in, of which nothing is known to be lost.
+fn is_of(head: &Head, known: &[Canary]) -> bool {
+    let is = |(nonce, count): &(String, u64)| {
+        known.iter().any(|canary| canary.nonce == *nonce && canary.count >= *count)
+    };
+    !head.groups_lost && head.canary.as_ref().is_some_and(is)
+}
+
+/// A group that is there `now` and that would not come back from what was stored before.
+fn lost_group<'a>(head: &Head, saved: &Saved, now: &'a View, known: &[Canary]) -> Option<&'a str> {
+    let comes_back = |group: &&Group| {
+        let same = |saved: &&Group| saved.name == group.name;
+        let stored = saved.groups.iter().find(same);
+        is_of(head, known) && stored.is_some_and(|stored| stored.delivered <= group.delivered)
+    };
+    now.groups.iter().find(|group| !comes_back(group)).map(|group| &*group.name)
+}
+
 /// What is stored is no older than what was `seen`; `now` was looked at after that was read, so that a group
 /// that somebody has set back is not taken for one that was stored later.
 fn covers(saved: &Saved, seen: &View, now: &View) -> bool {
@@ -271,7 +330,7 @@ fn covers(saved: &Saved, seen: &View, now: &View) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::Group;
+    use crate::outbox::State;
 
     fn view(delivered: u64, waiting: u64) -> View {
         let at = |n| Position { ms: n, n };
@@ -308,6 +367,35 @@ mod tests {
         assert!(!covers(&saved(50, 10), &view(20, 0), &view(20, 0)), "somebody has set it back");
         let gone = View { groups: Vec::new(), ..view(0, 0) };
         assert!(covers(&saved(10, 0), &seen, &gone), "somebody has destroyed it");
+    }
+
+    #[test]
+    fn a_group_comes_back_if_a_checkpoint_of_this_life_has_it() {
+        let head = |nonce: &str, count, groups_lost| Head {
+            stream: "orders".into(),
+            sealed: Position::START,
+            dispatched: 0,
+            floor: Position::START,
+            purged: Position::START,
+            canary: Some((nonce.into(), count)),
+            checkpointed_us: 0,
+            groups_lost,
+            told: (State::Active, None),
+        };
+        let known = [Canary { nonce: "a".into(), count: 7 }];
+        let lost = |head: &Head, saved: &Saved| {
+            lost_group(head, saved, &view(50, 10), &known).map(str::to_owned)
+        };
+        let of_this = head("a", 7, false);
+        assert_eq!(lost(&of_this, &saved(50, 10)), None);
+        assert_eq!(lost(&of_this, &saved(40, 0)), None, "it has gone on, as it may");
+        let mail = Some("mail".to_owned());
+        assert_eq!(lost(&of_this, &Saved::default()), mail, "it was made after the checkpoint");
+        assert_eq!(lost(&of_this, &saved(60, 0)), mail, "somebody has set it back");
+        assert_eq!(lost(&head("b", 7, false), &saved(50, 10)), mail, "of another life");
+        assert_eq!(lost(&head("a", 8, false), &saved(50, 10)), mail, "Redis has gone back");
+        assert_eq!(lost(&head("a", 7, true), &saved(50, 10)), mail, "it is known to be lost");
+        assert_eq!(lost(&Head { canary: None, ..of_this }, &saved(50, 10)), mail);
     }
 
     #[test]

@@ -52,10 +52,13 @@ pub struct StreamDrilled {
 pub struct GroupDrilled {
     /// Its name.
     pub group: String,
+    /// A checkpoint had it; one that was made after the last checkpoint does not come back.
+    pub stored: bool,
     /// It is there, and not before where the relay put it.
     pub back: bool,
-    /// Entries that it had acknowledged since the last checkpoint and is given again.
-    pub delivered_again: u64,
+    /// Entries that it had acknowledged since the last checkpoint and is given again; None if it was never
+    /// stored.
+    pub delivered_again: Option<u64>,
     /// Its consumers, by name.
     pub consumers: Vec<ConsumerDrilled>,
 }
@@ -121,6 +124,7 @@ impl GroupDrilled {
     fn new(watched: &WatchedGroup, after: &View) -> Self {
         Self {
             group: watched.before.name.clone(),
+            stored: watched.stored.is_some(),
             back: watched.is_back(&after.groups),
             delivered_again: watched.again(),
             consumers: watched.consumers.iter().map(ConsumerDrilled::new).collect(),

@@ -45,12 +45,13 @@ impl WatchedGroup {
         self.stored = saved.groups.iter().find(|group| group.name == self.before.name).cloned();
     }
 
-    /// It is there, and not before where the relay puts it.
+    /// It is there, and not before where the relay puts it. One that the relay never saw is not back, be it
+    /// that somebody has made it anew.
     pub(super) fn is_back(&self, now: &[Group]) -> bool {
         let Some(now) = now.iter().find(|group| group.name == self.before.name) else {
             return false;
         };
-        self.stored.as_ref().is_none_or(|stored| match &stored.pending {
+        self.stored.as_ref().is_some_and(|stored| match &stored.pending {
             Some(_) => now.delivered >= stored.delivered,
             // It is put back to its floor.
             None => now.given >= stored.floor,
@@ -67,16 +68,17 @@ impl WatchedGroup {
         now.is_some_and(|now| done(now) > stored)
     }
 
-    /// Entries that it had acknowledged and is given again.
-    pub(super) fn again(&self) -> u64 {
-        let Some(stored) = &self.stored else { return 0 };
+    /// Entries that it had acknowledged and is given again; None if that cannot be said, for it was never
+    /// stored.
+    pub(super) fn again(&self) -> Option<u64> {
+        let stored = self.stored.as_ref()?;
         let given = self.before.given;
         let open = match stored.pending {
             Some(_) => given.saturating_sub(stored.given) + stored.waiting,
             None => given.saturating_sub(stored.floor),
         };
         // What waits for it waited before, too.
-        open.saturating_sub(self.before.waiting)
+        Some(open.saturating_sub(self.before.waiting))
     }
 
     /// Consumers that the relay makes again by giving them what they had not acknowledged.
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_since_the_checkpoint_is_given_again() {
-        let again = |before: &Group, stored| watched(before, stored).again();
+        let again = |before: &Group, stored| watched(before, stored).again().expect("it is stored");
         assert_eq!(again(&group(10, &[]), group(10, &[])), 0);
         assert_eq!(again(&group(10, &[9]), group(10, &[7, 8, 9])), 2);
         assert_eq!(again(&group(15, &[9, 15]), group(10, &[7, 8, 9])), 6, "7, 8, 11 to 14");
@@ -186,6 +188,15 @@ mod tests {
         assert!(watched.is_back(&[group(10, &[])]) && watched.is_back(&[group(20, &[])]));
         assert!(!watched.acknowledges(&[group(10, &[])]));
         assert!(watched.acknowledges(&[group(12, &[12])]));
+    }
+
+    #[test]
+    fn one_that_was_never_stored_is_not_back() {
+        let before = group(12, &[]);
+        let watched =
+            WatchedGroup::new(&before, &Saved::default(), Vec::new(), Duration::from_secs(5));
+        assert!(!watched.is_back(std::slice::from_ref(&before)), "somebody has made it anew");
+        assert_eq!(watched.again(), None);
     }
 
     #[test]

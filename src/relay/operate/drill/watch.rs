@@ -1,6 +1,6 @@
 //! Streams, groups and consumers, from the moment Redis is empty until they are back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -278,8 +278,8 @@ impl Watch {
         if self.is_rebuilt() {
             return Ok(());
         }
-        let open = self.streams.iter().filter(|stream| !stream.settled);
-        let mut names: Vec<&str> = open.map(|stream| &*stream.name).collect();
+        let open = || self.streams.iter().filter(|stream| !stream.settled).map(|one| &*one.name);
+        let mut names: Vec<&str> = open().collect();
         let more = names.len().saturating_sub(SHOWN);
         names.truncate(SHOWN);
         let streams = match (&names[..], more) {
@@ -290,23 +290,34 @@ impl Watch {
                 format!("streams {} and {} more are", names.join(", "), grouped(more as u64))
             }
         };
-        let why = match (failed, self.ends.leaderless().await) {
-            (Some(error), _) => error.to_string(),
-            (None, Err(error)) => error.to_string(),
-            (None, Ok(Some(leaderless))) => leaderless,
-            (None, Ok(None)) => {
-                "a relay leads and goes on with it, `outbox-relay status` says how \
-                                 far it is"
-                    .to_owned()
-            }
+        let why = match failed {
+            Some(error) => error.to_string(),
+            None => self.why(&open().collect()).await.unwrap_or_else(|error| error.to_string()),
         };
         Err(Target::Redis.error(
             Kind::Unavailable,
             format!(
-                "Redis was emptied, and within {} {streams} not back; nothing is lost, for the log in \
-                 Postgres has it: {why}",
+                "Redis was emptied, and within {} {streams} not back: {why}; `outbox-relay status` says how \
+                 far it is, and `outbox-relay verify` whether anything is missing when it is done",
                 age(self.within)
             ),
         ))
+    }
+
+    /// Why these streams are not back, as far as Postgres knows.
+    async fn why(&self, open: &HashSet<&str>) -> Result<String> {
+        if let Some(leaderless) = self.ends.leaderless().await? {
+            return Ok(leaderless);
+        }
+        let streams = self.ends.survey.streams().await?;
+        let held = streams.iter().filter(|one| open.contains(&*one.stream));
+        let mut held = held.filter(|one| !matches!(&*one.state, "active" | "rebuilding"));
+        Ok(match held.next() {
+            Some(one) => {
+                let reason = one.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+                format!("stream {} is {}{reason}", one.stream, one.state)
+            }
+            None => "a relay leads, and has not put all of it back yet".to_owned(),
+        })
     }
 }
