@@ -17,7 +17,7 @@ use crate::support::command::{Ended, command, fails, to_the_end};
 use crate::support::eventually;
 use crate::support::journal::{Found, read_stream};
 use crate::support::relay::Relay;
-use crate::support::world::{APPLICATION, RELAY, World, connect};
+use crate::support::world::{APPLICATION, RELAY, WORKER, World, connect};
 use crate::support::writers::{STREAMS, Writers, write_rows};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -27,7 +27,9 @@ const UNSEALED: [(&str, usize); 2] = [("orders", 10), ("refunds", 3)];
 /// A cluster of its own, with the roles: what is copied from the template of all tests is one cluster.
 async fn another_cluster() -> Postgres {
     let postgres = Postgres::start(PostgresOptions::default()).unwrap();
-    let roles = format!("create role {APPLICATION} login; create role {RELAY} login");
+    let roles = format!(
+        "create role {APPLICATION} login; create role {RELAY} login; create role {WORKER} login"
+    );
     connect(&postgres.url()).await.batch_execute(&roles).await.unwrap();
     postgres
 }

@@ -39,7 +39,8 @@ with object as materialized (
     where n.nspname = 'outbox' and p.proname in (
           'attach_leaves', 'pending_entries', 'adopt', 'rotate_checkpoints', 'purge_entries', 'purge_log',
           'needs', 'drop_leaves', 'leap', 'empty_nets', 'batches_over', 'partition_names', 'crc16',
-          'partition_of', 'open_ends', 'open_partitions')
+          'partition_of', 'open_ends', 'open_partitions', 'retry_dead_letter', 'discard_dead_letter',
+          'purge_done')
       and not has_function_privilege(p.oid, 'execute')
     union all
     select 'usage on schema outbox'

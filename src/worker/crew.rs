@@ -267,9 +267,7 @@ impl<H: Handler> Crew<H> {
             }
         }
     }
-}
 
-impl<H: Handler> Crew<H> {
     /// Nothing begins for a while if Postgres is lost. Returns how long the event that met the error waits.
     fn wait_for_postgres(&mut self, error: &Error, lost: bool, now: Duration) -> Duration {
         match self.paused {
