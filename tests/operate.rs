@@ -40,6 +40,7 @@ async fn status_as_json_has_stable_keys_and_says_what_the_view_says() {
     world.settled().await;
     let status = json(&run(&world, &["status", "--json"]));
     let expected = [
+        "dead_letters",
         "leader",
         "ok",
         "oldest_transaction_age_seconds",

@@ -7,7 +7,7 @@ use outbox_relay::sandbox::{Postgres, PostgresOptions};
 
 use super::{run, variables};
 use crate::support::command::{fails, to_the_end};
-use crate::support::world::{APPLICATION, RELAY, World, connect};
+use crate::support::world::{APPLICATION, RELAY, WORKER, World, connect};
 use crate::support::writers::write_rows;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +21,9 @@ async fn a_dump_that_is_restored_elsewhere_goes_on_where_it_was_once_somebody_co
     write_rows(&world, "orders", 10).await;
     // Not copied from the one that all tests share: that would be the same cluster.
     let mut elsewhere = Postgres::start(PostgresOptions::default()).unwrap();
-    let roles = format!("create role {APPLICATION} login; create role {RELAY} login");
+    let roles = format!(
+        "create role {APPLICATION} login; create role {RELAY} login; create role {WORKER} login"
+    );
     connect(&elsewhere.url()).await.batch_execute(&roles).await.unwrap();
     let file = world.folder.path().join("dump.sql");
     let tool = |name: &str| Command::new(world.postgres.bin_dir().join(name));
