@@ -137,7 +137,11 @@ async fn wait_for_workers(
         let given = scene.ledger.given(&events, away).await?;
         let again = given.iter().filter(|(_, is_since)| *is_since).count();
         if again == events.len() {
-            return scene.ledger.resumed(away.over).await;
+            let resumed = scene.ledger.resumed(away.over).await?;
+            // They may have ended what they had begun, and be given nothing yet.
+            if resumed.iter().all(|resumed| resumed.first.is_some()) {
+                return Ok(resumed);
+            }
         }
         if begun.elapsed() > RESUME_LIMIT {
             let (limit, count) = (RESUME_LIMIT.as_secs(), grouped((events.len() - again) as u64));

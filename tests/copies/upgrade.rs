@@ -15,7 +15,7 @@ async fn after_pg_upgrade_it_goes_on_where_it_was_once_somebody_consents() {
     let before = end(&world, relay, writers).await;
     let mut elsewhere = another_cluster().await;
     // The new one has to be as initdb left it.
-    let roles = "drop role shop; drop role relay";
+    let roles = "drop role shop; drop role relay; drop role worker";
     connect(&elsewhere.url()).await.batch_execute(roles).await.unwrap();
     world.postgres.stop_fast().unwrap();
     elsewhere.stop_fast().unwrap();
