@@ -64,7 +64,7 @@ struct SomeArgs {
     /// The event, as the list shows it
     #[arg(value_name = "EVENT_ID")]
     event: Option<Uuid>,
-    /// All events, or all of a group or a stream
+    /// All events, or all of a group or a stream; 10,000 at a time
     #[arg(long, conflicts_with = "event")]
     all: bool,
     #[command(flatten)]

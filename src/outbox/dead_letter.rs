@@ -7,13 +7,11 @@ use uuid::Uuid;
 use super::connect::{Connection, answer};
 use crate::error::Result;
 
-/// An event that a group has given up.
+/// An event that a group gives up, or has given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The consumer group.
-    pub group: String,
+pub struct Buried {
     /// The event.
-    pub event_id: Uuid,
+    pub event: Uuid,
     /// Its stream.
     pub stream: String,
     /// Its ID in the stream.
@@ -26,10 +24,19 @@ pub struct DeadLetter {
     pub payload: String,
     /// Its headers, JSON.
     pub headers: Option<String>,
-    /// When it was written.
-    pub created_at: Timestamp,
+    /// When it was written, RFC 3339.
+    pub created_at: String,
     /// How often it was given to a worker.
     pub deliveries: u64,
+}
+
+/// An event that a group has given up, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event.
+    pub buried: Buried,
+    /// The consumer group.
+    pub group: String,
     /// Why the last attempt failed.
     pub error: String,
     /// When it was given up, the last time.
@@ -83,24 +90,33 @@ impl DeadLetter {
 
     async fn call(&self, connection: &Connection, sql: &str) -> Result<bool> {
         let client = connection.client();
-        Ok(answer(client.query_one(sql, &[&self.group, &self.event_id])).await?.get(0))
+        Ok(answer(client.query_one(sql, &[&self.group, &self.buried.event])).await?.get(0))
+    }
+}
+
+impl Buried {
+    /// Reads what a row begins with.
+    pub(super) fn read(row: &Row) -> Self {
+        Self {
+            event: row.get(0),
+            stream: row.get(1),
+            entry_id: row.get(2),
+            key: row.get(3),
+            kind: row.get(4),
+            payload: row.get(5),
+            headers: row.get(6),
+            created_at: row.get(7),
+            deliveries: row.get::<_, i64>(8).unsigned_abs(),
+        }
     }
 }
 
 fn read(row: &Row) -> DeadLetter {
     DeadLetter {
-        group: row.get(0),
-        event_id: row.get(1),
-        stream: row.get(2),
-        entry_id: row.get(3),
-        key: row.get(4),
-        kind: row.get(5),
-        payload: row.get(6),
-        headers: row.get(7),
-        created_at: row.get(8),
-        deliveries: row.get::<_, i64>(9).unsigned_abs(),
-        error: row.get(10),
-        died_at: row.get(11),
-        retry_at: row.get(12),
+        buried: Buried::read(row),
+        group: row.get("consumer_group"),
+        error: row.get("error"),
+        died_at: row.get("died_at"),
+        retry_at: row.get("retry_at"),
     }
 }

@@ -54,7 +54,7 @@ pub use checkpoint::{Checkpoint, Checkpoints, Saved};
 pub use cluster::{Checkup, Cluster, Holder, Slot};
 pub use connect::{Connection, Database};
 pub use cursor::{Cursor, Search, Snapshot};
-pub use dead_letter::{Dead, DeadLetter};
+pub use dead_letter::{Buried, Dead, DeadLetter};
 pub use find::{Clock, Finder, Found};
 pub use hold::{Hold, Holds};
 pub use identity::Identity;
@@ -69,7 +69,7 @@ pub use streams::{Head, State, StateChange};
 pub use survey::{Leadership, OldestTransaction, Phantoms, StreamStatus, Survey};
 pub use trace::{TracedRow, trace};
 pub use wake::{Armed, Wake};
-pub use work_log::{Buried, Work, WorkLog, is_outage};
+pub use work_log::{Work, WorkLog, is_outage};
 
 /// The client library, for handlers: their statements run in transactions of this one.
 pub use tokio_postgres as postgres;

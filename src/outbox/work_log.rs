@@ -9,6 +9,7 @@ use tokio_postgres::{Statement, Transaction};
 use uuid::Uuid;
 
 use super::connect::{Connection, Database, answer, statement_error};
+use super::dead_letter::Buried;
 use crate::error::{Kind, Result, Target};
 
 /// A server ends a transaction in which nothing was asked for so long after its handler should have ended.
@@ -36,29 +37,6 @@ pub struct Work<'a> {
     own: &'a Statement,
     patience: Duration,
     warned: Arc<AtomicBool>,
-}
-
-/// An event that a group gives up, or has given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buried {
-    /// The event.
-    pub event: Uuid,
-    /// Its stream.
-    pub stream: String,
-    /// Its ID in the stream.
-    pub entry_id: String,
-    /// Its key.
-    pub key: Option<String>,
-    /// Its type.
-    pub kind: Option<String>,
-    /// Its payload, JSON.
-    pub payload: String,
-    /// Its headers, JSON.
-    pub headers: Option<String>,
-    /// When it was written, RFC 3339.
-    pub created_at: String,
-    /// How often it was given to a worker.
-    pub deliveries: u64,
 }
 
 impl WorkLog {
@@ -184,18 +162,7 @@ impl WorkLog {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let client = self.connection.client();
         let rows = answer(client.query(sql, &[&self.group, &stream, &most])).await?;
-        let buried = |row: &tokio_postgres::Row| Buried {
-            event: row.get(0),
-            stream: row.get(1),
-            entry_id: row.get(2),
-            key: row.get(3),
-            kind: row.get(4),
-            payload: row.get(5),
-            headers: row.get(6),
-            created_at: row.get(7),
-            deliveries: row.get::<_, i64>(8).unsigned_abs(),
-        };
-        Ok(rows.iter().map(buried).collect())
+        Ok(rows.iter().map(Buried::read).collect())
     }
 
     /// The connection has ended.

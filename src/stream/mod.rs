@@ -17,7 +17,7 @@
 //! | `view`, `name` | a stream with its consumer groups, at one moment; names as text |
 //! | `restore` | consumer groups put back where they were |
 //! | `rebuild` | a stream filled anew beside the old one, then put in its place |
-//! | `consumers`, `empty` | what a drill asks: who reads; all keys removed |
+//! | `census`, `empty` | what a drill asks: who reads; all keys removed |
 //! | `expiring` | a stream that is somebody's for a while, and then gone |
 //! | `instance`, `rights`, `keys` | what a doctor asks: of the server, of its user, of the keys in it |
 //! | `survey` | what a review asks: of every key, of streams, and whether what is stale still is |
@@ -28,11 +28,11 @@
 mod address;
 mod append;
 mod call;
+mod census;
 mod classify;
 mod cluster;
 mod connect;
 mod consumer;
-mod consumers;
 mod durability;
 mod empty;
 mod expiring;
@@ -56,10 +56,10 @@ mod view;
 pub(crate) use call::Call;
 
 pub use append::{Append, Appended, Full, Limits};
+pub use census::ConsumerSeen;
 pub use classify::{Class, classify};
 pub use connect::Server;
 pub use consumer::{Consumer, Delivery, worker_rights};
-pub use consumers::ConsumerSeen;
 pub use durability::Durability;
 pub use identity::{Canary, Claim, Claimed, Life, Owner};
 pub use instance::Instance;

@@ -141,9 +141,8 @@ impl Worker {
     /// Servers that cannot be reached are waited for, at the beginning as well.
     ///
     /// # Errors
-    /// `Usage` for settings out of their bounds; `Refused` if a server answers at the beginning and a
-    /// person must
-    /// act: a wrong password, an old schema, a missing right.
+    /// `Usage` for settings out of their bounds; `Refused` if a server answers at the beginning and a person
+    /// must act: a wrong password, an old schema, a missing right, a pooler that shares sessions.
     pub async fn run<H: Handler>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()> {
         self.settings.check()?;
         let mut stop = std::pin::pin!(stop);

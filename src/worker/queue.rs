@@ -1,8 +1,7 @@
 //! What a worker holds, and what of it may begin: pure. Times are since the worker began.
 //!
-//! Events of one key stand behind each other, in the order of their positions, and the first of them runs
-//! or waits
-//! alone: so one that is to be tried again holds back those behind it, and no others.
+//! Events of one key stand behind each other, in the order of their positions, and the first of them runs or
+//! waits alone: so one that is to be tried again holds back those behind it, and no others.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

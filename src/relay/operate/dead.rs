@@ -90,17 +90,18 @@ impl From<&DeadLetter> for Letter {
     fn from(letter: &DeadLetter) -> Self {
         // Postgres has stored it as JSON.
         let json = |text: &String| serde_json::from_str(text).unwrap_or_default();
+        let event = &letter.buried;
         Self {
-            event_id: letter.event_id.to_string(),
+            event_id: event.event.to_string(),
             group: letter.group.clone(),
-            stream: letter.stream.clone(),
-            entry_id: letter.entry_id.clone(),
-            key: letter.key.clone(),
-            kind: letter.kind.clone(),
-            payload: json(&letter.payload),
-            headers: letter.headers.as_ref().map(json),
-            created_at: time(letter.created_at),
-            deliveries: letter.deliveries,
+            stream: event.stream.clone(),
+            entry_id: event.entry_id.clone(),
+            key: event.key.clone(),
+            kind: event.kind.clone(),
+            payload: json(&event.payload),
+            headers: event.headers.as_ref().map(json),
+            created_at: event.created_at.clone(),
+            deliveries: event.deliveries,
             error: letter.error.clone(),
             died_at: time(letter.died_at),
             retry_at: letter.retry_at.map(time),
