@@ -5,10 +5,13 @@ use outbox_relay::worker::Outcome;
 use super::shop::{BOUND, GROUP, Shop};
 use crate::support::command::{command, fails};
 use crate::support::eventually;
+use crate::support::workers::make_group;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_job_stops_coming_back_after_its_limit_and_is_found_in_the_dead_letters() {
     let shop = Shop::open().await;
+    // It keeps all entries in the stream.
+    make_group(&shop.world, "orders", "ledger").await;
     let poison = shop.order(1, 1, "fail 3").await;
     let behind = shop.order(1, 2, "work").await;
     let worker = shop.start(shop.settings("worker-1"));
@@ -20,6 +23,13 @@ async fn a_poisoned_job_stops_coming_back_after_its_limit_and_is_found_in_the_de
     shop.world.redis::<()>(&["FLUSHALL"]).await;
     shop.order(2, 1, "work").await;
     shop.done(2).await;
+    shop.nothing_is_pending().await;
+    // Nor with a group that somebody sets back.
+    shop.world.redis::<redis::Value>(&["XGROUP", "SETID", "orders", GROUP, "0"]).await;
+    eventually("it is given again, and skipped", BOUND, || async {
+        worker.outcomes_of(poison).last() == Some(&Outcome::DoneBefore)
+    })
+    .await;
     shop.nothing_is_pending().await;
 
     let urls = shop.world.urls();
