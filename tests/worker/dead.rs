@@ -30,6 +30,9 @@ async fn a_poisoned_job_stops_coming_back_after_its_limit_and_is_found_in_the_de
         worker.outcomes_of(poison).last() == Some(&Outcome::DoneBefore)
     })
     .await;
+    let outcomes = worker.outcomes_of(poison);
+    let failed = |outcome: &&Outcome| matches!(outcome, Outcome::Failed { .. });
+    assert_eq!(outcomes.iter().filter(failed).count(), 2, "{outcomes:?}");
     shop.nothing_is_pending().await;
 
     let urls = shop.world.urls();
